@@ -1,0 +1,1 @@
+"""The operator: observe, decide, apply. `main > handlers > cluster > core > manifests`; none imports upwards."""

@@ -1,0 +1,1 @@
+"""All I/O of the operator, behind the Cluster protocol."""

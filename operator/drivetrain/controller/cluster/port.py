@@ -1,0 +1,83 @@
+"""The Cluster protocol: everything that the operator can ask of a Kubernetes API server, and nothing more.
+
+It is the seam for fault injection: `tests/support/fake_cluster.py` and `kubernetes.py` pass the same contract tests.
+Every method raises the errors of `drivetrain.api.errors`: NotFoundError, ConflictError, ForbiddenError, RejectedError,
+UnavailableError (the write may have taken effect).
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from drivetrain.api.documents import Document
+from drivetrain.api.kinds import Kind, Ref
+
+FIELD_MANAGER = "drivetrain-operator"
+
+ABSENT = "absent"
+"""Precondition of an apply: no such object exists yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectList:
+    """A consistent list and the resourceVersion from which a watch continues."""
+
+    items: tuple[Document, ...]
+    resource_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """One change; of a BOOKMARK only metadata.resourceVersion counts."""
+
+    type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
+    object: Document
+
+
+class Cluster(Protocol):
+    """A Kubernetes API server as the operator sees it."""
+
+    async def get(self, ref: Ref) -> Document | None:
+        """Return the newest stored object, or None."""
+
+    async def list(self, kind: Kind, namespace: str = "", labels: Mapping[str, str] | None = None) -> ObjectList:
+        """Return all objects of a kind, consistently (never from a stale cache), in all namespaces if none is named.
+
+        Raises NotFoundError where the API server does not serve the kind.
+        """
+
+    def watch(
+        self, kind: Kind, namespace: str = "", labels: Mapping[str, str] | None = None, *, resource_version: str
+    ) -> AbstractAsyncContextManager[AsyncIterator[WatchEvent]]:
+        """Iterate over the changes after `resource_version`; the iterator ends when the server closes the stream.
+
+        Raises ConflictError (status 410) when that version is compacted: list again.
+        """
+
+    async def apply(
+        self, document: Document, *, field_manager: str = FIELD_MANAGER, resource_version: str | None = None
+    ) -> Document:
+        """Server-side apply of the whole intent, taking over fields of other managers; return the stored object.
+
+        `resource_version`: None applies to whatever is there, `ABSENT` only creates, any other value must be the
+        stored one. Raises ConflictError where this does not hold, also when the object is gone.
+        """
+
+    async def apply_status(
+        self, document: Document, *, field_manager: str = FIELD_MANAGER, resource_version: str | None = None
+    ) -> Document:
+        """Server-side apply of `document["status"]` through the status subresource of an existing object.
+
+        Apply and not merge patch: the whole status is stated, so a wiped status comes back whole, and fields that are
+        no longer stated vanish without reading them first. Raises NotFoundError when the object is gone.
+        """
+
+    async def delete(self, ref: Ref, *, uid: str | None = None, resource_version: str | None = None) -> None:
+        """Delete with background propagation, if the object still has this uid and resourceVersion.
+
+        Raises NotFoundError when there is none, ConflictError when it is another one.
+        """
+
+    async def create_event(self, event: Document) -> None:
+        """Create an events.k8s.io/v1 Event; one of the same name being there already is success."""
