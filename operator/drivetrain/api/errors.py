@@ -101,7 +101,24 @@ class RejectedError(ClusterError):
 
 
 class UnavailableError(ClusterError):
-    """The API server did not answer, or asks to try later; the request may have taken effect."""
+    """The API server did not answer, or asks to try later; the request may have taken effect.
+
+    `retry_after` is the wait that the server asks for, in seconds, 0 if it names none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: str,
+        namespace: str,
+        name: str,
+        status: int,
+        remedy: str = "",
+        retry_after: float = 0.0,
+    ) -> None:
+        super().__init__(message, kind=kind, namespace=namespace, name=name, status=status, remedy=remedy)
+        self.retry_after = retry_after
 
 
 class ComponentError(DrivetrainError):

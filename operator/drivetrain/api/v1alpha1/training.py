@@ -1,0 +1,196 @@
+"""How models are built: candidates, tuning, ensembles, gates, and the cluster that does it."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from drivetrain.api.meta import ApiModel, Rule
+from drivetrain.api.scalars import DNSLabel, Duration, Identifier, Quantity
+from drivetrain.api.v1alpha1.objective import MetricName
+
+Estimator = Literal["LogisticRegression", "LinearRegression", "RandomForest", "LightGBM", "XGBoost"]
+EnsembleMethod = Literal["Bagging", "Boosting", "Stacking"]
+ParameterValue = bool | int | float | str
+
+
+class SearchRange(ApiModel):
+    """Values that tuning may try for one parameter: choices, or a range."""
+
+    choices: tuple[ParameterValue, ...] = Field(default=(), max_length=32)
+    """The values (Grid and Random)."""
+    minimum: float | None = None
+    """Least value (Random)."""
+    maximum: float | None = None
+    """Greatest value (Random)."""
+    scale: Literal["Linear", "Log"] = "Linear"
+    """How a range is drawn from."""
+    type: Literal["Float", "Integer"] = "Float"
+    """What a range draws."""
+
+    cel: ClassVar = (
+        Rule(
+            "(has(self.choices) && self.choices.size() > 0) != (has(self.minimum) && has(self.maximum))",
+            "a search range takes either choices, or minimum and maximum",
+        ),
+        Rule(
+            "!has(self.minimum) || !has(self.maximum) || self.minimum < self.maximum",
+            "search minimum must be below its maximum",
+            ".minimum",
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _choices_or_range(self) -> Self:
+        if bool(self.choices) == (self.minimum is not None and self.maximum is not None):
+            raise ValueError("a search range takes either choices, or minimum and maximum")
+        return self
+
+
+class Candidate(ApiModel):
+    """A kind of model to try, with fixed and searched parameters. A dummy baseline is always tried beside them."""
+
+    name: Identifier
+    """Name of the candidate in reports."""
+    estimator: Estimator
+    """Which estimator."""
+    parameters: Mapping[Identifier, ParameterValue] = Field(default_factory=dict, max_length=32)
+    """Parameters that are fixed, in the estimator's own names."""
+    search: Mapping[Identifier, SearchRange] = Field(default_factory=dict, max_length=16)
+    """Parameters that tuning may choose."""
+
+
+class Tuning(ApiModel):
+    """How the best parameters are sought."""
+
+    algorithm: Literal["Grid", "Random"] = "Random"
+    """Grid tries every combination of choices, in order; Random draws."""
+    trials: int = Field(default=8, ge=1, le=1000)
+    """Most trials, over all candidates together; each candidate gets at least one, with its fixed parameters."""
+    parallel_trials: int | None = Field(default=None, ge=1, le=256)
+    """How many run at a time; as many as the cluster has cores when absent."""
+    metric: MetricName | None = None
+    """Metric on the validation rows that decides; the objective's model metric when absent."""
+    seed: int = Field(default=1, ge=0, le=2**31 - 1)
+    """Seed of draws, folds and estimators."""
+
+
+class Ensemble(ApiModel):
+    """Combinations of tuned candidates that compete with the best single one."""
+
+    methods: tuple[EnsembleMethod, ...] = Field(default=(), max_length=3)
+    """Bagging: mean over bootstrap fits of the best candidate. Boosting: a boosted tree model that starts from the best
+    candidate's margin. Stacking: a linear model over out-of-fold predictions of all candidates."""
+
+
+class Gate(ApiModel):
+    """A condition on the test rows without which no version is approved."""
+
+    metric: MetricName
+    """Which metric."""
+    threshold: float | None = None
+    """Worst value allowed."""
+    versus: Literal["Dummy", "Champion"] | None = None
+    """Compare with the dummy baseline or the champion on the same rows, by the paired interval."""
+    margin: float = Field(default=0, ge=0)
+    """versus: how much worse is still not worse."""
+    slice: Identifier | None = None
+    """Judge every value of this slice column instead of all rows."""
+
+    cel: ClassVar = (Rule("has(self.threshold) != has(self.versus)", "a gate takes either a threshold or versus"),)
+
+    @model_validator(mode="after")
+    def _threshold_or_versus(self) -> Self:
+        if (self.threshold is None) == (self.versus is None):
+            raise ValueError("a gate takes either a threshold or versus")
+        return self
+
+
+class Evaluation(ApiModel):
+    """How a trained model is judged before it may serve."""
+
+    gates: tuple[Gate, ...] = Field(default=(), max_length=16)
+    """What it must pass; the latency of the environment and the declared lever effects are always gated."""
+
+
+class Resources(ApiModel):
+    """What a pod asks for."""
+
+    cpu: Quantity = "1"
+    """CPUs."""
+    memory: Quantity = "2Gi"
+    """Memory."""
+    gpu: int = Field(default=0, ge=0, le=64)
+    """GPUs."""
+
+
+class Scaling(ApiModel):
+    """How many workers train, and what each gets."""
+
+    workers: int = Field(default=0, ge=0, le=1024)
+    """Worker pods beside the head."""
+    resources_per_worker: Resources = Field(default_factory=Resources)
+    """What each asks for."""
+
+
+class Toleration(ApiModel):
+    """A taint that pods may run beside."""
+
+    key: str | None = Field(default=None, max_length=316)
+    """Key of the taint."""
+    operator: Literal["Exists", "Equal"] = "Equal"
+    """How the key's value is compared."""
+    value: str | None = Field(default=None, max_length=63)
+    """Value of the taint."""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Which effect is tolerated; all when absent."""
+
+
+class Cluster(ApiModel):
+    """The Ray cluster that does the work. Pod fields are an allow-list."""
+
+    image: str | None = Field(default=None, max_length=512)
+    """Image of head and workers; the operator's default when absent."""
+    ray_version: str | None = Field(default=None, pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$", max_length=16)
+    """Ray's version inside the image; the operator's default when absent."""
+    head: Resources = Field(default_factory=Resources)
+    """What the head asks for."""
+    node_selector: Mapping[str, str] = Field(default_factory=dict, max_length=16)
+    """Labels that nodes must have."""
+    tolerations: tuple[Toleration, ...] = Field(default=(), max_length=16)
+    """Taints that pods tolerate."""
+
+
+class Queue(ApiModel):
+    """The Kueue queue that admits the work."""
+
+    name: DNSLabel
+    """LocalQueue of the namespace."""
+    priority_class: DNSLabel | None = None
+    """WorkloadPriorityClass."""
+
+
+class TrainingTemplate(ApiModel):
+    """A TrainingRun's spec without what makes it one run: what the loop starts runs from."""
+
+    candidates: tuple[Candidate, ...] = Field(min_length=1, max_length=16)
+    """Kinds of model to try."""
+    tuning: Tuning = Field(default_factory=Tuning)
+    """How the best parameters are sought."""
+    ensemble: Ensemble = Field(default_factory=Ensemble)
+    """Combinations to try."""
+    evaluation: Evaluation = Field(default_factory=Evaluation)
+    """How a model is judged."""
+    scaling: Scaling = Field(default_factory=Scaling)
+    """Workers."""
+    cluster: Cluster = Field(default_factory=Cluster)
+    """The Ray cluster."""
+    queue: Queue | None = None
+    """The queue that admits the run; none when absent."""
+    attempts: int = Field(default=3, ge=1, le=10)
+    """How often the work may start before the run fails; evictions do not count."""
+    deadline: Duration = timedelta(hours=24)
+    """Longest time from creation to the end, waiting for quota excepted."""
+    ttl_after_finished: Duration | None = None
+    """Age after its end at which the run is deleted; kept when absent."""
