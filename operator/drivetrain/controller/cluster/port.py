@@ -10,13 +10,28 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from drivetrain.api.documents import Document
+from drivetrain.api.documents import Document, resource_version_of, uid_of
 from drivetrain.api.kinds import Kind, Ref
 
 FIELD_MANAGER = "drivetrain-operator"
 
-ABSENT = "absent"
-"""Precondition of an apply: no such object exists yet."""
+
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """What must hold of the stored object for a write to happen; an empty part is not checked."""
+
+    uid: str = ""
+    resource_version: str = ""
+
+    @classmethod
+    def of(cls, document: Document) -> "Precondition":
+        """Require the very object and version that was read."""
+        return cls(uid=uid_of(document), resource_version=resource_version_of(document))
+
+
+ABSENT = Precondition(resource_version="1")
+"""No such object exists yet. No object ever has version 1, so an API server refuses to apply this to one that
+exists, and creates one that does not: the only create-if-absent that server-side apply knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +71,16 @@ class Cluster(Protocol):
         """
 
     async def apply(
-        self, document: Document, *, field_manager: str = FIELD_MANAGER, resource_version: str | None = None
+        self, document: Document, *, field_manager: str = FIELD_MANAGER, expected: Precondition | None = None
     ) -> Document:
         """Server-side apply of the whole intent, taking over fields of other managers; return the stored object.
 
-        `resource_version`: None applies to whatever is there, `ABSENT` only creates, any other value must be the
-        stored one. Raises ConflictError where this does not hold, also when the object is gone.
+        Without `expected` it applies to whatever is there and creates what is not. Raises ConflictError where
+        `expected` does not hold: another version, another object, an object that is gone.
         """
 
     async def apply_status(
-        self, document: Document, *, field_manager: str = FIELD_MANAGER, resource_version: str | None = None
+        self, document: Document, *, field_manager: str = FIELD_MANAGER, expected: Precondition | None = None
     ) -> Document:
         """Server-side apply of `document["status"]` through the status subresource of an existing object.
 
@@ -73,10 +88,10 @@ class Cluster(Protocol):
         no longer stated vanish without reading them first. Raises NotFoundError when the object is gone.
         """
 
-    async def delete(self, ref: Ref, *, uid: str | None = None, resource_version: str | None = None) -> None:
-        """Delete with background propagation, if the object still has this uid and resourceVersion.
+    async def delete(self, ref: Ref, *, expected: Precondition | None = None) -> None:
+        """Delete with background propagation; an object that is gone already is success.
 
-        Raises NotFoundError when there is none, ConflictError when it is another one.
+        Raises ConflictError where `expected` does not hold.
         """
 
     async def create_event(self, event: Document) -> None:

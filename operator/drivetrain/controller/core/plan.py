@@ -81,4 +81,4 @@ class Observed(Protocol):
 
     @property
     def live(self) -> Mapping[Ref, Document]:
-        """Every object that a plan may apply, as it was read (children, ledger, report); absent here: does not exist."""
+        """Every object that a plan may apply, as it was read (children, ledger, report); absent: does not exist."""
