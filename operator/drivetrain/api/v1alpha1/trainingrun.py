@@ -145,7 +145,8 @@ class TrainingRun(Resource):
         Rule(
             f"self.metadata.name.size() <= {RUN_NAME_LIMIT} && "
             "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-            f"a run's name takes at most {RUN_NAME_LIMIT} lower-case letters, digits and dashes, and starts with a letter",
+            f"a run's name takes at most {RUN_NAME_LIMIT} lower-case letters, digits and dashes, "
+            "and starts with a letter",
         ),
     )
     printer_columns: ClassVar[tuple[PrinterColumn, ...]] = (

@@ -1,0 +1,130 @@
+"""Ledgers: decisions that cannot be observed again. One writer each; wiping status loses nothing that is here."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from drivetrain.api.meta import ApiModel
+from drivetrain.api.policy import Policy
+from drivetrain.api.scalars import Text
+from drivetrain.api.v1alpha1.deployment import RejectedVariant
+from drivetrain.api.v1alpha1.project import VersionReference
+
+
+class StartedRun(ApiModel):
+    """A run that the loop started, and what became of its version."""
+
+    name: str
+    cause: str
+    at: datetime
+    gpu_seconds: float = 0
+    finished: str = ""
+    """Reason of its end; empty while it runs."""
+    verdict: Literal["", "Promoted", "Rejected", "Refused", "Superseded"] = ""
+
+
+class ProjectLedger(ApiModel):
+    """The governor's memory."""
+
+    runs_started: int = 0
+    """Numbers the runs; never falls."""
+    runs: tuple[StartedRun, ...] = Field(default=(), max_length=50)
+    """Newest first."""
+    approved: VersionReference | None = None
+    """What the Deployment rolls out."""
+    awaiting_approval: VersionReference | None = None
+    """Passed its gates; a person has yet to approve it."""
+    training_hash: str | None = None
+    """Hash of the spec that the last Initial or SpecChanged run trained on."""
+    data_fingerprint: str | None = None
+    """Of the sources, at the last run."""
+    rejected_in_a_row: int = 0
+    last_loop_run_at: datetime | None = None
+    """Start of the last retraining that the loop began: the cooldown counts from it."""
+    answered: Mapping[str, str] = Field(default_factory=dict, max_length=16)
+    """Annotation to the value that was last acted on."""
+    counted_rejections: tuple[str, ...] = Field(default=(), max_length=20)
+    """Policy hashes whose rejection the breaker has counted."""
+    answered_change: datetime | None = None
+    """`changed_at` of the drift that the last drift run answered."""
+
+
+class RunLedger(ApiModel):
+    """A run's attempts."""
+
+    attempt: int = 0
+    uncounted: int = 0
+    """Attempts that suspension or a person caused: they do not use up `attempts`."""
+    incarnation: int = 0
+    """Of the current attempt."""
+    cluster: str | None = None
+    """RAY_CLUSTER_NAME of the current incarnation."""
+    attempt_started_at: datetime | None = None
+    active_seconds: float = 0
+    """Time that earlier incarnations held quota; the deadline counts it."""
+    active_since: datetime | None = None
+    """Since when the current incarnation holds quota."""
+    gpu_seconds: float = 0
+    data_version: str | None = None
+    cancelled: bool = False
+    answered: Mapping[str, str] = Field(default_factory=dict, max_length=16)
+    failures: tuple[Text, ...] = Field(default=(), max_length=10)
+    """Why earlier attempts failed."""
+    finished_at: datetime | None = None
+    finished: Literal["", "Approved", "Refused", "Failed"] = ""
+    reason: str = ""
+    message: Text = ""
+    version: VersionReference | None = None
+    """What it registered, checked against the store and the project."""
+    lever_effect: Literal["Experimental", "Observational"] | None = None
+
+
+class StableVariant(ApiModel):
+    """What serves."""
+
+    hash: str
+    since: datetime | None = None
+    proved_superior: bool = True
+    loss_accepted: float = 0
+    """KPI per decision accepted by non-inferiority since the last version proved superior."""
+
+
+class CandidateVariant(ApiModel):
+    """What is rolled out."""
+
+    hash: str
+    rollout: str
+    """Names the rollout."""
+    since: datetime
+    phase: Literal["Loading", "Weighted"] = "Loading"
+    step: int = 0
+    step_entered_at: datetime | None = None
+    manual: bool = False
+    """Trained by hand: its rejection starts no retraining."""
+
+
+class DeploymentLedger(ApiModel):
+    """The rollout's memory."""
+
+    stable: StableVariant | None = None
+    candidate: CandidateVariant | None = None
+    baseline: str | None = None
+    """Hash of today's policy."""
+    policies: Mapping[str, Policy] = Field(default_factory=dict, max_length=8)
+    """Policies that are stable, candidate or baseline, whole: the project's spec may have moved on."""
+    rejected: tuple[RejectedVariant, ...] = Field(default=(), max_length=50)
+    """Newest first."""
+    rollouts_started: int = 0
+    answered: Mapping[str, str] = Field(default_factory=dict, max_length=16)
+    """Annotation to the value that was last acted on."""
+    revision: str | None = None
+    """Cluster revision that the Service selects."""
+    pending_revision: str | None = None
+    pending_since: datetime | None = None
+    image: str | None = None
+    """Default image recorded when first rendered."""
+    ray_version: str | None = None
+    rendered_generation: int = 0
+    """Generation of the spec that `image` and `ray_version` were recorded for."""

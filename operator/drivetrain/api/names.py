@@ -1,0 +1,101 @@
+"""Labels, annotations, environment variables, and the names of children; all derived, none random."""
+
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+MANAGED_BY = "drivetrain"
+PROJECT_LABEL = "drivetrain.dev/project"
+OWNER_UID_LABEL = "drivetrain.dev/owner-uid"
+OWNER_KIND_LABEL = "drivetrain.dev/owner-kind"
+OWNER_NAME_LABEL = "drivetrain.dev/owner-name"
+RUN_UID_LABEL = "drivetrain.dev/run-uid"
+ATTEMPT_LABEL = "drivetrain.dev/attempt"
+REVISION_LABEL = "drivetrain.dev/revision"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
+
+INCARNATION_ANNOTATION = "drivetrain.dev/incarnation"
+"""On a run's report ConfigMap: "<n> <cluster name>", written by the operator; a driver claims its attempt with n."""
+ENDPOINT_URL_ANNOTATION = "drivetrain.dev/endpoint-url"
+"""On a RayService: where its endpoint answers, when that is not the Service of the Deployment's name."""
+APPROVE_ANNOTATION = "drivetrain.dev/approve"
+PROMOTE_ANNOTATION = "drivetrain.dev/promote"
+ABORT_ANNOTATION = "drivetrain.dev/abort"
+RETRY_ANNOTATION = "drivetrain.dev/retry"
+RETRAIN_ANNOTATION = "drivetrain.dev/retrain"
+CANCEL_ANNOTATION = "drivetrain.dev/cancel"
+PAUSE_ANNOTATION = "drivetrain.dev/pause"
+DATA_CHANGED_ANNOTATION = "drivetrain.dev/data-changed"
+
+FIELD_MANAGER = "drivetrain-operator"
+SPEC_KEY = "spec.json"
+LEDGER_KEY = "ledger.json"
+
+SPEC_DIRECTORY = "/etc/drivetrain/spec"
+"""Where pods find the run's `<run>-spec` ConfigMap."""
+POLICIES_DIRECTORY = "/etc/drivetrain/policies"
+"""Where endpoint pods find policy documents, one `<hash>.json` each."""
+KEYS_DIRECTORY = "/etc/drivetrain/keys"
+"""Where endpoint pods find the bearer keys, files `decide` and `outcomes`."""
+SOURCES_DIRECTORY = "/etc/drivetrain/sources"
+"""Where a run's head finds credentials of sources with their own Secret, one folder a source."""
+WORK_DIRECTORY = "/var/lib/drivetrain"
+"""Scratch space of pods: stage outputs, journals."""
+SERVICE_ACCOUNT_DIRECTORY = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+SPEC_ENV = "DRIVETRAIN_SPEC"
+NAMESPACE_ENV = "DRIVETRAIN_NAMESPACE"
+REPORT_ENV = "DRIVETRAIN_REPORT"
+ATTEMPT_ENV = "DRIVETRAIN_ATTEMPT"
+CLUSTER_NAME_ENV = "RAY_CLUSTER_NAME"
+WORK_ENV = "DRIVETRAIN_WORK"
+SOURCES_ENV = "DRIVETRAIN_SOURCES"
+SERVICE_ACCOUNT_ENV = "DRIVETRAIN_SERVICE_ACCOUNT"
+POLICIES_ENV = "DRIVETRAIN_POLICIES"
+KEYS_ENV = "DRIVETRAIN_KEYS"
+STORE_ENV = "DRIVETRAIN_STORE"
+"""Endpoint pods: the project's store as JSON (`Store`), without secrets."""
+PROJECT_ENV = "DRIVETRAIN_PROJECT"
+DEPLOYMENT_ENV = "DRIVETRAIN_DEPLOYMENT"
+TRACKING_ENV = "MLFLOW_TRACKING_URI"
+
+SERVE_IMPORT_PATH = "drivetrain.serving.app:build"
+PIPELINE_ENTRYPOINT = "python -m drivetrain.pipelines"
+
+
+def run_name(project: str, number: int) -> str:
+    """The TrainingRun that the loop starts as the project's n-th."""
+    return f"{project}-{number}"
+
+
+def spec_name(run: str) -> str:
+    """The immutable ConfigMap with a run's spec and the project facts copied at its creation."""
+    return f"{run}-spec"
+
+
+def ray_job_name(run: str, attempt: int) -> str:
+    """The RayJob of one attempt."""
+    return f"{run}-a{attempt}"
+
+
+def ledger_name(kind: str, name: str) -> str:
+    """The ConfigMap with decisions that cannot be observed again."""
+    return f"{kind.lower()}-{name}-ledger"
+
+
+def report_name(kind: str, name: str) -> str:
+    """The ConfigMap through which a run's driver or an endpoint's Monitor talks back."""
+    return f"{kind.lower()}-{name}-report"
+
+
+def account_name(kind: str, name: str) -> str:
+    """ServiceAccount, Role and RoleBinding that may patch the report, and nothing else."""
+    return f"{kind.lower()}-{name}"
+
+
+def ray_service_name(deployment: str, revision: str) -> str:
+    """The RayService of one cluster revision; `revision` is a hash of what lies below rayClusterConfig."""
+    return f"{deployment}-{revision[:6]}"
+
+
+def policies_name(deployment: str) -> str:
+    """The ConfigMap with the policy documents that endpoint replicas may be told to load."""
+    return f"{deployment}-policies"
