@@ -1,7 +1,7 @@
 """Sequential check that both arms report at equal rates, for KPIs whose missing outcomes are excluded.
 
-Source: Lindon & Malek, "Anytime-valid inference for multinomial count data" (NeurIPS 2022), here with bets of fixed size:
-under the null a reporting unit belongs to the candidate with the probability w at which it was assigned.
+Source: Lindon & Malek, "Anytime-valid inference for multinomial count data" (NeurIPS 2022), here with fixed bets: under
+the null a reporting unit belongs to the candidate with the probability w at which it was assigned.
 """
 
 import numpy as np
