@@ -1,1 +1,1 @@
-"""The public contract: resources, reports, ledgers, expressions and errors. Imports pydantic and the standard library only."""
+"""The public contract: resources, reports, ledgers, expressions, errors. Needs pydantic and the standard library."""

@@ -1,6 +1,6 @@
-"""The decision log's columns: what endpoint replicas write and training and monitoring read. Parquet, flat.
+"""The decision log's columns: what replicas write and training and monitoring read. Parquet, flat.
 
-One row a decision under `log/decisions/`, one row a report of an outcome under `log/outcomes/`; joined by `decision_id`.
+One row a decision under `log/decisions/`, one row a reported outcome under `log/outcomes/`; joined by `decision_id`.
 """
 
 from typing import Final

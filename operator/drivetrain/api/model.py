@@ -1,4 +1,4 @@
-"""A published model: the contract beside its graph, which says what goes in, what comes out and where it was trained."""
+"""A published model: the contract beside its graph says what goes in, what comes out and where it was trained."""
 
 from collections.abc import Mapping
 from typing import Literal

@@ -12,7 +12,7 @@ from drivetrain.api.v1alpha1.rollout import Analysis, Fallback, Monitoring
 
 
 class Policy(ApiModel):
-    """A way to choose actions: a model version under an objective and levers, or today's policy when `model` is absent."""
+    """A way to choose actions: a model version under an objective and levers; today's policy when `model` is absent."""
 
     model: VersionReference | None = None
     objective: Objective

@@ -93,7 +93,7 @@ DNSLabel = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", min_len
 """The name of a Kubernetes object, DNS-1035."""
 
 ExpressionText = Annotated[str, Field(min_length=1, max_length=1024)]
-"""An expression in SQL spelling, row-wise: names, numbers, arithmetic, comparison, CASE, least, greatest, coalesce, abs, ln, exp."""
+"""A row-wise expression in SQL spelling: arithmetic, comparison, CASE, least, greatest, coalesce, abs, ln, exp."""
 
 Quantity = Annotated[
     str,

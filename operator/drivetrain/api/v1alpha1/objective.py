@@ -94,7 +94,8 @@ class Constraint(ApiModel):
         Rule(
             "self.scope == 'PerDecision' ? has(self.expression) && !has(self.metric) : "
             "has(self.metric) && !has(self.expression) && (has(self.minimum) || has(self.maximum))",
-            "a PerDecision constraint takes an expression; a Portfolio constraint takes a metric with a minimum or maximum",
+            "a PerDecision constraint takes an expression; "
+            "a Portfolio constraint takes a metric with a minimum or maximum",
         ),
     )
 
