@@ -1,0 +1,1 @@
+"""The command line: `drivetrain`, also as the kubectl plugin `kubectl drivetrain`."""
