@@ -62,11 +62,18 @@ def format_duration(value: timedelta) -> str:
     return "".join(parts) or "0s"
 
 
+INT_OR_STRING: JsonSchemaValue = {"x-kubernetes-int-or-string": True}
+"""What a schema says of text that people may write as an integer."""
+
+
 class _TextForm:
     """Gives a Python type its text form: one pattern in the schema, one parser, one formatter."""
 
-    def __init__(self, parse: Any, write: Any, pattern: str, max_length: int) -> None:
-        self._parse, self._write, self._pattern, self._max_length = parse, write, pattern, max_length
+    def __init__(self, parse: Any, write: Any, pattern: str, *, or_integer: bool = False) -> None:
+        self._parse, self._write = parse, write
+        self._schema: JsonSchemaValue = {"type": "string", "pattern": pattern, "maxLength": 32}
+        if or_integer:
+            self._schema |= INT_OR_STRING
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(
@@ -77,13 +84,13 @@ class _TextForm:
         )
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"type": "string", "pattern": self._pattern, "maxLength": self._max_length}
+        return dict(self._schema)
 
 
-DecimalText = Annotated[Decimal, _TextForm(parse_decimal, format_decimal, _DECIMAL_PATTERN, 32)]
+DecimalText = Annotated[Decimal, _TextForm(parse_decimal, format_decimal, _DECIMAL_PATTERN, or_integer=True)]
 """An exact decimal, written as text."""
 
-Duration = Annotated[timedelta, _TextForm(parse_duration, format_duration, _DURATION_PATTERN, 32)]
+Duration = Annotated[timedelta, _TextForm(parse_duration, format_duration, _DURATION_PATTERN)]
 """A duration, written as text: 90s, 1h30m, 7d."""
 
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", min_length=1, max_length=63)]
@@ -100,12 +107,15 @@ Quantity = Annotated[
     BeforeValidator(
         lambda value: str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
     ),
-    Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", max_length=32),
+    Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", max_length=32, json_schema_extra=INT_OR_STRING),
 ]
 """A Kubernetes quantity, such as 500m, 2 or 4Gi."""
 
 URI = Annotated[str, Field(pattern=r"^(s3|https|file)://.+$", max_length=1024)]
 """Where data lies: s3://bucket/prefix, https://host/path or file:///path."""
+
+Choice = Annotated[str, Field(min_length=1, max_length=128)]
+"""One value of a categorical lever, or one class of a target."""
 
 Text = Annotated[str, Field(max_length=1024)]
 """A sentence or two for people."""

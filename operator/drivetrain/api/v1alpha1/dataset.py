@@ -5,7 +5,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from drivetrain.api.meta import ApiModel, Rule
-from drivetrain.api.scalars import URI, DNSLabel, ExpressionText, Identifier, Text
+from drivetrain.api.scalars import URI, Choice, DNSLabel, ExpressionText, Identifier, Text
 
 
 class SecretReference(ApiModel):
@@ -115,7 +115,7 @@ class Target(ApiModel):
     """Column with the target; also its name in expressions and outcomes."""
     type: Literal["Binary", "Multiclass", "Regression"]
     """What it is. Binary is 0/1 or false/true."""
-    classes: tuple[str, ...] = Field(default=(), max_length=64)
+    classes: tuple[Choice, ...] = Field(default=(), max_length=64)
     """The classes of a Multiclass target."""
     minimum: float | None = None
     """Least value of a Regression target; bounds the KPI."""

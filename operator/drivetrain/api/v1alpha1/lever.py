@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from drivetrain.api.meta import ApiModel, Rule
-from drivetrain.api.scalars import DecimalText, Identifier
+from drivetrain.api.scalars import Choice, DecimalText, Identifier
 
 GRID_LIMIT = 4096
 """Most actions that the exact search enumerates."""
@@ -25,7 +25,7 @@ class Lever(ApiModel):
     """Greatest value (Continuous, Integer)."""
     step: DecimalText | None = None
     """Distance between neighbouring values; must divide maximum - minimum (Continuous, Integer)."""
-    choices: tuple[str, ...] = Field(default=(), max_length=64)
+    choices: tuple[Choice, ...] = Field(default=(), max_length=64)
     """The values (Categorical), in the order that ties prefer."""
     effect: Literal["Increasing", "Decreasing", "Unknown"] = "Unknown"
     """Known direction of its effect on the predicted target: a monotone constraint, and a gate on the response."""

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from drivetrain.api.meta import ApiModel, Rule
-from drivetrain.api.scalars import DecimalText, Duration, ExpressionText, Identifier, Text
+from drivetrain.api.scalars import Choice, DecimalText, Duration, ExpressionText, Identifier, Text
 
 Direction = Literal["Maximize", "Minimize"]
 MetricName = Literal["accuracy", "precision", "recall", "f1", "rocAuc", "logLoss", "mae", "rmse", "r2"]
@@ -44,7 +44,7 @@ class Kpi(ApiModel):
 class Baseline(ApiModel):
     """Today's policy, exactly one of three forms; the first stable variant and the holdout follow it."""
 
-    action: Mapping[Identifier, DecimalText | str] | None = Field(default=None, max_length=8)
+    action: Mapping[Identifier, DecimalText | Choice] | None = Field(default=None, max_length=8)
     """A fixed action: lever to value."""
     expression: Mapping[Identifier, ExpressionText] | None = Field(default=None, max_length=8)
     """Lever to an expression over Context columns, such as shelf_price."""

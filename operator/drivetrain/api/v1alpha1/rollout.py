@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from drivetrain.api.meta import ApiModel, Rule
-from drivetrain.api.scalars import DecimalText, DNSLabel, Duration, Identifier
+from drivetrain.api.scalars import Choice, DecimalText, DNSLabel, Duration, Identifier
 from drivetrain.api.v1alpha1.training import Cluster, Queue, Resources
 
 
@@ -17,7 +17,7 @@ class Fallback(ApiModel):
 
     policy: Literal["Baseline", "Fixed", "Refuse"] = "Baseline"
     """Today's policy, a fixed action, or an error for that row."""
-    action: Mapping[Identifier, DecimalText | str] = Field(default_factory=dict, max_length=8)
+    action: Mapping[Identifier, DecimalText | Choice] = Field(default_factory=dict, max_length=8)
     """Fixed: lever to value."""
 
     cel: ClassVar = (

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -156,7 +156,7 @@ class Cluster(ApiModel):
     """Ray's version inside the image; the operator's default when absent."""
     head: Resources = Field(default_factory=Resources)
     """What the head asks for."""
-    node_selector: Mapping[str, str] = Field(default_factory=dict, max_length=16)
+    node_selector: Mapping[str, Annotated[str, Field(max_length=63)]] = Field(default_factory=dict, max_length=16)
     """Labels that nodes must have."""
     tolerations: tuple[Toleration, ...] = Field(default=(), max_length=16)
     """Taints that pods tolerate."""

@@ -1,7 +1,7 @@
 """TrainingRun: one training, from data version to registered model."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -25,7 +25,7 @@ class Trigger(ApiModel):
 
     cause: Cause = "Manual"
     """Why."""
-    evidence: Mapping[str, str] = Field(default_factory=dict, max_length=16)
+    evidence: Mapping[str, Annotated[str, Field(max_length=256)]] = Field(default_factory=dict, max_length=16)
     """The numbers behind it, as text."""
 
 
@@ -36,7 +36,7 @@ class TrainingRunSpec(TrainingTemplate):
     """The project it trains for, in the same namespace."""
     trigger: Trigger = Field(default_factory=Trigger)
     """What started it."""
-    data_version: str = Field(default="newest", pattern=r"^(newest|[0-9a-f]{32})$")
+    data_version: str = Field(default="newest", pattern=r"^(newest|[0-9a-f]{32})$", max_length=32)
     """A DVC version (md5), or `newest`, which is resolved once and written to status before a row is read."""
     window: TrainingWindow | None = None
     """Which rows weigh how much; all alike when absent."""
