@@ -1,0 +1,86 @@
+"""`drivetrain validate`: what admission and the operator would say, offline, with file and line."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from drivetrain.api.validation import validate_deployment, validate_project, validate_run
+
+from drivetrain.api.errors import InvalidSpecError, Problem
+from drivetrain.api.meta import GROUP
+from drivetrain.api.v1alpha1.deployment import Deployment
+from drivetrain.api.v1alpha1.project import DrivetrainProject
+from drivetrain.api.v1alpha1.trainingrun import TrainingRun
+from drivetrain.cli.manifests import Manifest, read
+
+Known = DrivetrainProject | TrainingRun | Deployment
+_KINDS: dict[str, type[DrivetrainProject] | type[TrainingRun] | type[Deployment]] = {
+    "DrivetrainProject": DrivetrainProject,
+    "TrainingRun": TrainingRun,
+    "Deployment": Deployment,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A problem and where it stands."""
+
+    path: Path
+    line: int
+    problem: Problem
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.problem}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was checked and what was found; documents of other groups are counted, not judged."""
+
+    checked: int
+    other: int
+    findings: tuple[Finding, ...]
+
+
+def validate(paths: Sequence[Path]) -> Verdict:
+    """Checks every document of ours in the files; runs and deployments against their project where it is among them.
+
+    Raises ManifestError for a file that is not YAML.
+    """
+    manifests = [manifest for path in paths for manifest in read(path)]
+    ours = [manifest for manifest in manifests if manifest.group == GROUP]
+    findings: list[Finding] = []
+    parsed: list[tuple[Manifest, Known]] = []
+    for manifest in ours:
+        model = _KINDS.get(manifest.kind)
+        if model is None:
+            known = ", ".join(_KINDS)
+            problem = Problem("kind", f"{GROUP} has no kind {manifest.kind!r}.", f"Use one of {known}.")
+            findings.append(Finding(manifest.path, manifest.line("kind"), problem))
+            continue
+        try:
+            parsed.append((manifest, model.parse(manifest.content)))
+        except InvalidSpecError as error:
+            findings += _located(manifest, error.problems)
+    projects = {_key(item): item for _, item in parsed if isinstance(item, DrivetrainProject)}
+    for manifest, item in parsed:
+        findings += _located(manifest, _problems(item, projects))
+    findings.sort(key=lambda finding: (str(finding.path), finding.line))
+    return Verdict(len(ours), len(manifests) - len(ours), tuple(findings))
+
+
+def _problems(item: Known, projects: dict[tuple[str, str], DrivetrainProject]) -> tuple[Problem, ...]:
+    if isinstance(item, DrivetrainProject):
+        return validate_project(item)
+    project = projects.get((item.metadata.namespace, item.spec.project or ""))
+    if isinstance(item, TrainingRun):
+        return validate_run(item, project)
+    return validate_deployment(item, project)
+
+
+def _key(project: DrivetrainProject) -> tuple[str, str]:
+    return project.metadata.namespace, project.metadata.name
+
+
+def _located(manifest: Manifest, problems: Iterable[Problem]) -> list[Finding]:
+    return [Finding(manifest.path, manifest.line(problem.field), problem) for problem in problems]

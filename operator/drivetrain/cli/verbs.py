@@ -1,0 +1,99 @@
+"""What a person asks of the loop now: annotations that the operator answers once and remembers by value."""
+
+import secrets
+from dataclasses import dataclass
+
+from drivetrain.api import names
+from drivetrain.api.documents import Document, name_of
+from drivetrain.api.errors import DrivetrainError
+from drivetrain.api.kinds import DEPLOYMENT, DRIVETRAIN_PROJECT, TRAINING_RUN, Kind, Ref
+from drivetrain.api.v1alpha1.deployment import Deployment
+from drivetrain.api.v1alpha1.project import DrivetrainProject
+from drivetrain.cli.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was written where."""
+
+    ref: Ref
+    annotation: str
+    value: str | None
+
+
+def retrain(session: Session, project: str) -> Asked:
+    """Starts a training run with cause Manual."""
+    return _ask(session, DRIVETRAIN_PROJECT, project, names.RETRAIN_ANNOTATION, secrets.token_hex(4))
+
+
+def approve(session: Session, project: str) -> Asked:
+    """Lets the version that awaits approval enter a rollout."""
+    found = DrivetrainProject.parse(_existing(session, DRIVETRAIN_PROJECT, project))
+    waiting = found.status.next_decision
+    if waiting is None or not waiting.what.startswith("Approve "):
+        raise DrivetrainError(
+            f"No version of {project} awaits approval.", remedy=f"See `kubectl describe dtp {project}`."
+        )
+    digest = waiting.what.removeprefix("Approve ")
+    return _ask(session, DRIVETRAIN_PROJECT, project, names.APPROVE_ANNOTATION, digest)
+
+
+def promote(session: Session, deployment: str) -> Asked:
+    """Makes the candidate stable at once, whatever the evidence."""
+    return _ask(session, DEPLOYMENT, deployment, names.PROMOTE_ANNOTATION, _candidate(session, deployment))
+
+
+def abort(session: Session, deployment: str) -> Asked:
+    """Ends the rollout; the candidate is remembered as rejected."""
+    return _ask(session, DEPLOYMENT, deployment, names.ABORT_ANNOTATION, _candidate(session, deployment))
+
+
+def retry(session: Session, deployment: str, policy: str | None) -> Asked:
+    """Allows a rejected policy one more rollout: the newest rejected one unless its hash is given."""
+    rejected = Deployment.parse(_existing(session, DEPLOYMENT, deployment)).status.rejected
+    chosen = next((entry.hash for entry in rejected if policy is None or entry.hash.startswith(policy)), None)
+    if chosen is None:
+        raise DrivetrainError(
+            f"{deployment} has rejected no policy {policy or ''}".rstrip() + ".",
+            remedy=f"See status.rejected in `kubectl get dtd {deployment} -o yaml`.",
+        )
+    return _ask(session, DEPLOYMENT, deployment, names.RETRY_ANNOTATION, f"{chosen} {secrets.token_hex(4)}")
+
+
+def pause(session: Session, deployment: str) -> Asked:
+    """Holds the rollout at its step."""
+    return _ask(session, DEPLOYMENT, deployment, names.PAUSE_ANNOTATION, "true")
+
+
+def resume(session: Session, deployment: str) -> Asked:
+    """Lets a paused rollout go on."""
+    return _ask(session, DEPLOYMENT, deployment, names.PAUSE_ANNOTATION, None)
+
+
+def cancel(session: Session, run: str) -> Asked:
+    """Stops a training run for good."""
+    return _ask(session, TRAINING_RUN, run, names.CANCEL_ANNOTATION, secrets.token_hex(4))
+
+
+def _ask(session: Session, kind: Kind, name: str, annotation: str, value: str | None) -> Asked:
+    _existing(session, kind, name)
+    ref = Ref(kind, session.namespace, name)
+    session.annotate(ref, annotation, value)
+    return Asked(ref, annotation, value)
+
+
+def _candidate(session: Session, deployment: str) -> str:
+    candidate = Deployment.parse(_existing(session, DEPLOYMENT, deployment)).status.candidate
+    if candidate is None:
+        raise DrivetrainError(f"{deployment} rolls nothing out.", remedy="There is nothing to promote or abort.")
+    return candidate.hash
+
+
+def _existing(session: Session, kind: Kind, name: str) -> Document:
+    found = session.get(Ref(kind, session.namespace, name))
+    if found is None:
+        known = ", ".join(map(name_of, session.list(kind))) or "none"
+        raise DrivetrainError(
+            f"There is no {kind.kind} {name} in namespace {session.namespace}.", remedy=f"There are: {known}."
+        )
+    return found
