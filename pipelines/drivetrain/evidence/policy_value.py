@@ -1,8 +1,8 @@
 """Value of a policy before it sees live traffic, from decisions whose propensity was logged.
 
-Source: Dudik, Erhan, Langford & Li, "Doubly robust policy evaluation and optimization" (Statistical Science, 2014), with
-the nuisance model cross-fitted (Chernozhukov et al., 2018): it is fitted on other folds than it predicts, and it is
-never the model that chose the actions.
+Source: Dudik, Erhan, Langford & Li, "Doubly robust policy evaluation and optimization" (Statistical Science, 2014),
+with the nuisance model cross-fitted (Chernozhukov et al., 2018): it is fitted on other folds than it predicts, and it
+is never the model that chose the actions.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ LEAST_EFFECTIVE_SAMPLE: Final = 100.0
 Rows: TypeAlias = NDArray[np.intp]
 
 Nuisance: TypeAlias = Callable[[Rows, Rows], tuple[Floats, Floats]]
-"""Fit on the first rows, predict for the second: the KPI at the logged action, and its mean over the policy's actions."""
+"""Fit on the first rows, predict for the second: the KPI at the logged action, its mean over the policy's actions."""
 
 
 class Reason(StrEnum):
