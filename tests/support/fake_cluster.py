@@ -131,6 +131,10 @@ class FakeCluster:
 
     # The Cluster protocol
 
+    async def serves(self, kind: Kind) -> bool:
+        """See Cluster.serves."""
+        return kind in self._kinds
+
     async def get(self, ref: Ref) -> Document | None:
         """See Cluster.get."""
         self._serve("get", ref)
@@ -227,6 +231,10 @@ class FakeCluster:
         if self._current(ref) is None:
             raise KeyError(ref)
         self._delete(ref, manager)
+
+    def install(self, kind: Kind) -> None:
+        """Serve a kind from now on, as after the creation of its definition."""
+        self._kinds.add(kind)
 
     def collect_garbage(self) -> int:
         """Delete all objects whose owners are all gone, as the garbage collector does in time; return how many."""

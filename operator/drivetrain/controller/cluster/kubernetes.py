@@ -1,10 +1,8 @@
 """The Cluster protocol over HTTP: one small aiohttp client for the few requests that the operator makes."""
 
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 import aiohttp
 import orjson
@@ -14,6 +12,7 @@ from drivetrain.api.documents import JSON, Document, documents, integer, mapping
 from drivetrain.api.kinds import EVENT, Kind, Ref, ref_of
 from drivetrain.controller.cluster.access import Access
 from drivetrain.controller.cluster.port import FIELD_MANAGER, ObjectList, Precondition, WatchEvent
+from drivetrain.controller.cluster.session import RequestObserver, open_session
 
 PAGE = 500
 REQUEST_TIMEOUT = 10.0
@@ -30,12 +29,6 @@ _BY_STATUS: Mapping[int, type[errors.ClusterError]] = {
 }
 
 
-class RequestObserver(Protocol):
-    """Is told of every request: `verb` as RBAC names it, the plural, the HTTP status (0: no answer), the duration."""
-
-    def __call__(self, verb: str, resource: str, status: int, seconds: float) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class _Request:
     verb: str
@@ -50,13 +43,18 @@ class _Request:
 class KubernetesCluster:
     """A real API server; made by `connect`."""
 
-    def __init__(
-        self, access: Access, session: aiohttp.ClientSession, observe_request: RequestObserver, request_timeout: float
-    ) -> None:
-        self._access = access
+    def __init__(self, server: str, session: aiohttp.ClientSession, request_timeout: float) -> None:
+        self._server = server
         self._session = session
-        self._observe_request = observe_request
         self._timeout = aiohttp.ClientTimeout(total=request_timeout)
+
+    async def serves(self, kind: Kind) -> bool:
+        """See Cluster.serves."""
+        try:
+            found = await self._call(_Request("get", Ref(kind, "", ""), "GET", kind.path, {}))
+        except errors.NotFoundError:
+            return False
+        return any(text(each, "name") == kind.plural for each in documents(found, "resources"))
 
     async def get(self, ref: Ref) -> Document | None:
         """See Cluster.get."""
@@ -178,33 +176,21 @@ class KubernetesCluster:
 
     @asynccontextmanager
     async def _answer(self, request: _Request, timeout: aiohttp.ClientTimeout) -> AsyncIterator[aiohttp.ClientResponse]:
-        started = time.monotonic()
-        status = 0
+        headers = {"Content-Type": request.content_type, "Accept": "application/json"}
         try:
             async with self._session.request(
                 request.method,
-                self._access.server + request.path,
+                self._server + request.path,
                 params=dict(request.query),
                 data=request.body,
-                headers=self._headers(request),
+                headers=headers,
                 timeout=timeout,
-                ssl=self._access.tls or True,
             ) as response:
-                status = response.status
-                if status >= 400:
-                    raise _refusal(request, status, response.headers, await response.read())
+                if response.status >= 400:
+                    raise _refusal(request, response.status, response.headers, await response.read())
                 yield response
         except (aiohttp.ClientError, TimeoutError) as error:
             raise _no_answer(request, error) from error
-        finally:
-            self._observe_request(request.verb, request.ref.kind.plural, status, time.monotonic() - started)
-
-    def _headers(self, request: _Request) -> dict[str, str]:
-        headers = {"Content-Type": request.content_type, "Accept": "application/json"}
-        token = self._access.token()
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        return headers
 
 
 @asynccontextmanager
@@ -212,8 +198,8 @@ async def connect(
     access: Access, observe_request: RequestObserver, *, request_timeout: float = REQUEST_TIMEOUT
 ) -> AsyncIterator[KubernetesCluster]:
     """Open a client whose requests end after `request_timeout` seconds; its connections close with the context."""
-    async with aiohttp.ClientSession() as session:
-        yield KubernetesCluster(access, session, observe_request, request_timeout)
+    async with open_session(access, observe_request) as session:
+        yield KubernetesCluster(access.server, session, request_timeout)
 
 
 def _path(ref: Ref) -> str:

@@ -47,11 +47,18 @@ class Leadership:
     """Holder and renewTime as last read, and since when they have not changed."""
     _seen_at: float = float("-inf")
     _held: asyncio.Event = field(default_factory=asyncio.Event)
+    known: bool = False
+    """Whether the Lease was read at least once."""
 
     @property
     def ref(self) -> Ref:
         """The Lease."""
         return Ref(LEASE, self.namespace, self.name)
+
+    @property
+    def leads(self) -> bool:
+        """Whether the lease is held now."""
+        return self.may_write(0.0)
 
     def may_write(self, request_timeout: float) -> bool:
         """Return whether a request that takes `request_timeout` seconds ends before anybody else may lead."""
@@ -70,6 +77,7 @@ class Leadership:
         """
         started = self.monotonic()
         live = await self.cluster.get(self.ref)
+        self.known = True
         holder = text(live or {}, "spec", "holderIdentity")
         if holder != self.identity:
             if self._held.is_set():
@@ -104,7 +112,7 @@ class Leadership:
             try:
                 await self.step()
             except ClusterError:
-                if self._held.is_set() and not self.may_write(0.0):
+                if self._held.is_set() and not self.leads:
                     raise
             await asyncio.sleep(RENEW_EVERY)
 
@@ -139,6 +147,10 @@ class LeasedCluster:
     cluster: Cluster
     leadership: Leadership
     request_timeout: float
+
+    async def serves(self, kind: Kind) -> bool:
+        """See Cluster.serves."""
+        return await self.cluster.serves(kind)
 
     async def get(self, ref: Ref) -> Document | None:
         """See Cluster.get."""

@@ -53,6 +53,9 @@ class WatchEvent:
 class Cluster(Protocol):
     """A Kubernetes API server as the operator sees it."""
 
+    async def serves(self, kind: Kind) -> bool:
+        """Return whether the API server knows the kind: whether its definition is installed."""
+
     async def get(self, ref: Ref) -> Document | None:
         """Return the newest stored object, or None."""
 

@@ -1,7 +1,7 @@
 """What the operator counts about itself, written in the Prometheus text format (version 0.0.4)."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -75,7 +75,9 @@ def _labels(pairs: Iterable[tuple[str, str]]) -> str:
 class Metrics:
     """All metrics of one operator process."""
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._watched_at: dict[str, float] = {}
         self.reconciles = Series(
             "drivetrain_reconciles_total", "Reconciles by kind and result.", "counter", ("kind", "result")
         )
@@ -109,6 +111,12 @@ class Metrics:
         """Count one request to the API server."""
         self.requests.add(verb, resource, str(status))
         self.request_durations.observe(verb, seconds=seconds)
+        if verb == "watch" and status == 200:
+            self.saw_watch(resource)
+
+    def saw_watch(self, resource: str) -> None:
+        """Take note that the watch of a resource is alive."""
+        self._watched_at[resource] = self._monotonic()
 
     def show_conditions(self, kind: str, namespace: str, name: str, conditions: Mapping[str, str]) -> None:
         """Replace the conditions (type to status) of one resource; none: the resource is gone."""
@@ -119,6 +127,8 @@ class Metrics:
 
     def text(self) -> str:
         """Return everything in the Prometheus text format."""
+        for resource, seen in self._watched_at.items():
+            self.watch_age.set(resource, value=self._monotonic() - seen)
         parts = (
             *(self.reconciles, self.durations, self.requests, self.request_durations),
             *(self.queue_depth, self.queue_age, self.watch_age, self.leader, self.conditions),

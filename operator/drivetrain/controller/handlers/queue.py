@@ -5,6 +5,7 @@ import random
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
+from drivetrain.controller.handlers.race import until_one_ends
 from drivetrain.controller.handlers.schedule import Schedule
 
 K = TypeVar("K", bound=Hashable)
@@ -13,8 +14,8 @@ K = TypeVar("K", bound=Hashable)
 class WorkQueue(Generic[K]):
     """Wake-ups go in, `work(key)` is called; time is the event loop's own clock.
 
-    `work` returns after how many seconds to run again (None: only when woken). If it raises one of `retried`, the key
-    backs off and `on_failure` is told; any other exception ends `run`.
+    `work` returns after how many seconds to run again (None: only when woken). If it raises, the key backs off and
+    `on_failure` is told, so that one object that nobody foresaw does not stop the others; `fatal` ends `run`.
     """
 
     def __init__(
@@ -22,11 +23,11 @@ class WorkQueue(Generic[K]):
         work: Callable[[K], Awaitable[float | None]],
         *,
         rng: random.Random,
-        retried: type[Exception],
+        fatal: type[Exception],
         on_failure: Callable[[K, Exception, float], None],
     ) -> None:
         self._work = work
-        self._retried = retried
+        self._fatal = fatal
         self._on_failure = on_failure
         self._schedule: Schedule[K] = Schedule(rng)
         self._changed = asyncio.Event()
@@ -46,16 +47,16 @@ class WorkQueue(Generic[K]):
 
     async def run(self, workers: int) -> None:
         """Work until cancelled, on at most `workers` keys at once."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(workers):
-                group.create_task(self._serve())
+        await until_one_ends(*(self._serve() for _ in range(workers)))
 
     async def _serve(self) -> None:
         while True:
             key = await self._take()
             try:
                 wake_after = await self._work(key)
-            except self._retried as error:
+            except self._fatal:
+                raise
+            except Exception as error:
                 at_least = float(getattr(error, "retry_after", 0.0))
                 self._on_failure(key, error, self._schedule.failed(key, _now(), at_least))
             else:

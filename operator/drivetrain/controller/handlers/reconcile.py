@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeVar, assert_never
 
 from drivetrain.api.documents import JSON, Document, documents, name_of, namespace_of, resource_version_of, text, uid_of
+from drivetrain.api.errors import ClusterError
 from drivetrain.api.kinds import Kind, Ref
 from drivetrain.controller.cluster.port import ABSENT, FIELD_MANAGER, Cluster, Precondition
 from drivetrain.controller.core.difference import needs_write
 from drivetrain.controller.core.plan import Apply, Delete, Emit, Observed, Plan
+from drivetrain.controller.core.refusals import stalled_by
 
 O = TypeVar("O", bound=Observed)  # noqa: E741 - an observation
 
@@ -61,8 +63,26 @@ async def carry_out(plan: Plan, observed: Observed, cluster: Cluster, now: datet
     """Write what the plan asks for and the cluster does not have yet; return the status that is stored then.
 
     The order is what makes a crash after any write harmless: the ledger first, because it holds what cannot be
-    observed again; the effects, each safe to run twice; the status, a view of both; events last.
+    observed again; the effects, each safe to run twice; the status, a view of both; events last. If the API server
+    refuses a child, the status tells so, and the error is raised all the same: nothing wakes us when that changes.
     """
+    status = _status_of(observed.owner) if plan.status is None else plan.status
+    try:
+        await _write_children(plan, observed, cluster)
+    except ClusterError as error:
+        told = stalled_by(error, status, observed.owner, now)
+        if told is not None:
+            await _write_status(told, observed.owner, cluster)
+        raise
+    stored = await _write_status(status, observed.owner, cluster) if plan.status is not None else None
+    if stored is not None:
+        for effect in plan.effects:
+            if isinstance(effect, Emit):
+                await cluster.create_event(event_document(effect, stored, now, identity))
+    return status
+
+
+async def _write_children(plan: Plan, observed: Observed, cluster: Cluster) -> None:
     if plan.ledger is not None:
         await _apply(plan.ledger, observed, cluster)
     for effect in plan.effects:
@@ -72,20 +92,17 @@ async def carry_out(plan: Plan, observed: Observed, cluster: Cluster, now: datet
             case Delete():
                 await _delete(effect, observed, cluster)
             case Emit():
-                pass
+                pass  # told once the status is written
             case _:
                 assert_never(effect)
-    owner = observed.owner
-    if plan.status is None:
-        return _status_of(owner)
-    intent: Document = {**_identity(owner), "status": plan.status}
+
+
+async def _write_status(status: Document, owner: Document, cluster: Cluster) -> Document | None:
+    """Write the status onto the owner as it was read; return the stored owner, or None if nothing had to change."""
+    intent: Document = {**_identity(owner), "status": status}
     if not needs_write(owner, intent, manager=FIELD_MANAGER, subresource="status"):
-        return plan.status
-    stored = await cluster.apply_status(intent, expected=Precondition.of(owner))
-    for effect in plan.effects:
-        if isinstance(effect, Emit):
-            await cluster.create_event(event_document(effect, stored, now, identity))
-    return plan.status
+        return None
+    return await cluster.apply_status(intent, expected=Precondition.of(owner))
 
 
 async def _apply(effect: Apply, observed: Observed, cluster: Cluster) -> None:
