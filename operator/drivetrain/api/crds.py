@@ -18,8 +18,8 @@ CATEGORY = "drivetrain"
 _HEADER = "# Generated from drivetrain.api by `make crds`; edit the models instead.\n"
 _SCALABLE: Schema = {"scale": {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}}
 _API_VERSION = "Version of the schema of this object, here drivetrain.dev/v1alpha1."
+_NAME_LENGTH = 253  # of any Kubernetes object; what ours may have is a rule, with its own message
 _KIND = "What this object is."
-_METADATA = "Standard object metadata."
 
 
 def crds() -> dict[str, Document]:
@@ -70,7 +70,7 @@ def _schema(resource: type[Resource]) -> Schema:
         "properties": {
             "apiVersion": {"description": _API_VERSION, "type": "string", "maxLength": 64},
             "kind": {"description": _KIND, "type": "string", "maxLength": 64},
-            "metadata": {"description": _METADATA, "type": "object"},
+            "metadata": {"type": "object", "properties": {"name": {"type": "string", "maxLength": _NAME_LENGTH}}},
             "spec": structural_schema(_part(resource, "spec")),
             "status": {**status, "default": {"observedGeneration": -1}},
         },

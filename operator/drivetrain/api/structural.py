@@ -150,8 +150,11 @@ class _Converter:
         if "default" in source:
             default = source["default"]
             return {} if default in (None, [], {}, "") else {"default": default}
-        # No default in the schema of an optional field: pydantic builds it. The API server fills `{}` from below.
-        return {"default": {}} if "properties" in child else {}
+        # pydantic builds the default of this field. It is spelled out, because rules are checked on it as it stands.
+        properties = child.get("properties")
+        if not isinstance(properties, dict):
+            return {}
+        return {"default": {key: below["default"] for key, below in properties.items() if "default" in below}}
 
     def _list_type(self, array: Schema, path: str) -> Schema:
         """Lists of named things merge and are unique by name; lists of text are sets."""

@@ -157,6 +157,7 @@ class Deployment(Resource):
             "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
             f"a Deployment's name takes at most {DEPLOYMENT_NAME_LIMIT} lower-case letters, digits and dashes, "
             "and starts with a letter",
+            ".metadata.name",
         ),
     )
     printer_columns: ClassVar[tuple[PrinterColumn, ...]] = (

@@ -158,6 +158,7 @@ class DrivetrainProject(Resource):
             "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
             f"a project's name takes at most {PROJECT_NAME_LIMIT} lower-case letters, digits and dashes, "
             "and starts with a letter",
+            ".metadata.name",
         ),
     )
     printer_columns: ClassVar[tuple[PrinterColumn, ...]] = (

@@ -30,9 +30,11 @@ class SearchRange(ApiModel):
     """What a range draws."""
 
     cel: ClassVar = (
+        # CEL cannot see `choices`: its items have no single type. The validator below states that half of the rule.
         Rule(
-            "(has(self.choices) && self.choices.size() > 0) != (has(self.minimum) && has(self.maximum))",
-            "a search range takes either choices, or minimum and maximum",
+            "has(self.minimum) == has(self.maximum)",
+            "a search range takes minimum and maximum together",
+            ".minimum",
         ),
         Rule(
             "!has(self.minimum) || !has(self.maximum) || self.minimum < self.maximum",
@@ -43,7 +45,9 @@ class SearchRange(ApiModel):
 
     @model_validator(mode="after")
     def _choices_or_range(self) -> Self:
-        if bool(self.choices) == (self.minimum is not None and self.maximum is not None):
+        if (self.minimum is None) != (self.maximum is None):
+            raise ValueError("a search range takes minimum and maximum together")
+        if bool(self.choices) == (self.minimum is not None):
             raise ValueError("a search range takes either choices, or minimum and maximum")
         return self
 

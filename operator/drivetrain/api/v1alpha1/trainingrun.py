@@ -147,6 +147,7 @@ class TrainingRun(Resource):
             "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
             f"a run's name takes at most {RUN_NAME_LIMIT} lower-case letters, digits and dashes, "
             "and starts with a letter",
+            ".metadata.name",
         ),
     )
     printer_columns: ClassVar[tuple[PrinterColumn, ...]] = (
