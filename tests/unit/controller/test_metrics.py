@@ -1,0 +1,70 @@
+"""The Prometheus text, parsed back by the reference parser."""
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from drivetrain.controller.handlers.metrics import Metrics
+
+
+class Clock:
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(metrics.text())
+        for sample in family.samples
+    }
+
+
+def test_counters_gauges_and_histograms_read_back() -> None:
+    metrics = Metrics(Clock())
+    metrics.reconciles.add("TrainingRun", "success")
+    metrics.reconciles.add("TrainingRun", "success")
+    metrics.queue_depth.set(value=3)
+    for seconds in (0.004, 0.3, 99.0):
+        metrics.durations.observe("TrainingRun", seconds=seconds)
+    found = samples(metrics)
+    kind = ("kind", "TrainingRun")
+    assert found["drivetrain_reconciles_total", (kind, ("result", "success"))] == 2.0
+    assert found["drivetrain_queue_depth", ()] == 3.0
+    assert found["drivetrain_reconcile_seconds_count", (kind,)] == 3.0
+    assert found["drivetrain_reconcile_seconds_sum", (kind,)] == 99.304
+    buckets = [
+        found["drivetrain_reconcile_seconds_bucket", (kind, ("le", bound))]
+        for bound in ("0.005", "0.5", "10.0", "+Inf")
+    ]
+    assert buckets == [1.0, 2.0, 2.0, 3.0]
+
+
+def test_label_values_are_escaped() -> None:
+    metrics = Metrics(Clock())
+    metrics.show_conditions("TrainingRun", "team", 'a"\\\nb', {"Ready": "True"})
+    assert any(dict(labels).get("name") == 'a"\\\nb' for _, labels in samples(metrics))
+
+
+def test_a_condition_that_changed_or_went_is_not_shown_any_more() -> None:
+    metrics = Metrics(Clock())
+    metrics.show_conditions("TrainingRun", "team", "a", {"Ready": "False", "Stalled": "True"})
+    metrics.show_conditions("TrainingRun", "team", "a", {"Ready": "True"})
+    metrics.show_conditions("TrainingRun", "team", "b", {"Ready": "True"})
+    metrics.show_conditions("TrainingRun", "team", "b", {})
+    shown = list(metrics.conditions.values)
+    assert shown == [("TrainingRun", "team", "a", "Ready", "True")]
+
+
+def test_the_age_of_a_watch_counts_from_its_last_event_or_renewal() -> None:
+    clock = Clock()
+    metrics = Metrics(clock)
+    metrics.observe_request("watch", "pods", 200, 0.01)
+    metrics.observe_request("watch", "services", 503, 0.01)
+    clock.seconds = 40.0
+    metrics.saw_watch("pods")
+    clock.seconds = 100.0
+    found = samples(metrics)
+    assert found["drivetrain_watch_age_seconds", (("resource", "pods"),)] == 60.0
+    assert ("drivetrain_watch_age_seconds", (("resource", "services"),)) not in found
+    assert found["drivetrain_api_requests_total", (("code", "503"), ("resource", "services"), ("verb", "watch"))] == 1.0
