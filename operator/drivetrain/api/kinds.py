@@ -77,7 +77,15 @@ KINDS = (
     CUSTOM_RESOURCE_DEFINITION,
 )
 
-_BY_NAME = {(kind.api_version, kind.kind): kind for kind in KINDS}
+SECRET = Kind("", "v1", "secrets", "Secret")
+CLUSTER_ROLE = Kind("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
+CLUSTER_ROLE_BINDING = Kind(
+    "rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False
+)
+ADMINISTRATOR_KINDS = (SECRET, CLUSTER_ROLE, CLUSTER_ROLE_BINDING)
+"""What setting up an environment writes; the operator has no right to any of them."""
+
+_BY_NAME = {(kind.api_version, kind.kind): kind for kind in (*KINDS, *ADMINISTRATOR_KINDS)}
 
 
 def kind_of(document: Document) -> Kind:
