@@ -48,16 +48,12 @@ def abort(session: Session, deployment: str) -> Asked:
     return _ask(session, DEPLOYMENT, deployment, names.ABORT_ANNOTATION, _candidate(session, deployment))
 
 
-def retry(session: Session, deployment: str, policy: str | None) -> Asked:
-    """Allows a rejected policy one more rollout: the newest rejected one unless its hash is given."""
+def retry(session: Session, deployment: str) -> Asked:
+    """Allows the newest rejected policy one more rollout."""
     rejected = Deployment.parse(_existing(session, DEPLOYMENT, deployment)).status.rejected
-    chosen = next((entry.hash for entry in rejected if policy is None or entry.hash.startswith(policy)), None)
-    if chosen is None:
-        raise DrivetrainError(
-            f"{deployment} has rejected no policy {policy or ''}".rstrip() + ".",
-            remedy=f"See status.rejected in `kubectl get dtd {deployment} -o yaml`.",
-        )
-    return _ask(session, DEPLOYMENT, deployment, names.RETRY_ANNOTATION, f"{chosen} {secrets.token_hex(4)}")
+    if not rejected:
+        raise DrivetrainError(f"{deployment} has rejected no policy.", remedy="There is nothing to try again.")
+    return _ask(session, DEPLOYMENT, deployment, names.RETRY_ANNOTATION, f"{rejected[0].hash} {secrets.token_hex(4)}")
 
 
 def pause(session: Session, deployment: str) -> Asked:

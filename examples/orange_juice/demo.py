@@ -1,0 +1,30 @@
+"""The demo as one call: the stage is opened, the story told, the report written, the stage closed."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from drivetrain.local import environment
+from drivetrain.local.statedir import StateDir
+from examples.orange_juice import report
+from examples.orange_juice.story import open_stage
+from examples.orange_juice.view import View
+
+
+def play(folder: Path, *, keep: bool) -> int:
+    """Tells the whole story in `folder`; returns 0 when every act passed. Everything is stopped unless `keep`."""
+    state = StateDir(folder)
+    console = Console(highlight=False)
+    with View(console) as view:
+        try:
+            story, stage, addresses = open_stage(state, view)
+            result = story.play()
+            surface = stage.traffic.surface() if stage.is_open() else []
+            stage.close_shop()
+            paths = report.write(folder / "report", result, stage.traffic.record, stage.scenes, surface)
+        finally:
+            if not keep:
+                environment.down(state, view.progress)
+    for line in report.summary(result, stage.traffic.record, addresses, paths):
+        console.print(line, markup=False, soft_wrap=True)
+    return 0 if result.passed else 1
