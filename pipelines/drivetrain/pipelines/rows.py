@@ -14,6 +14,8 @@ PART: Final = "@part"
 """String: train, validation or test; a stable hash of the row's group, or its time."""
 HALF: Final = "@half"
 """Int8, 0 or 1: which cross-fitted half the row trains; another stable hash of the same group."""
+GROUP: Final = "@group"
+"""Int64: names the group that moves together; rows of one group are no independent evidence."""
 WEIGHT: Final = "@weight"
 """Float64: what the row counts in training; 1 unless the run declares a window."""
 PROPENSITY: Final = "@propensity"
@@ -67,6 +69,11 @@ class TrainingRows:
     def half(self) -> npt.NDArray[np.int8]:
         """[rows]: 0 or 1."""
         return self.frame[HALF].to_numpy()
+
+    @property
+    def group(self) -> npt.NDArray[np.int64]:
+        """[rows]: equal numbers move together."""
+        return self.frame[GROUP].to_numpy()
 
     @property
     def weight(self) -> npt.NDArray[np.float64]:

@@ -15,12 +15,13 @@ import polars as pl
 
 from drivetrain.api.errors import ContractError
 from drivetrain.api.v1alpha1.dataset import Dataset, Target, TrainingWindow
-from drivetrain.pipelines.rows import DECIDED_AT, HALF, PART, PROPENSITY, WEIGHT, TrainingRows
+from drivetrain.pipelines.rows import DECIDED_AT, GROUP, HALF, PART, PROPENSITY, WEIGHT, TrainingRows
 
 MIN_ROWS: Final = 20
 """Least rows of each part, and of each half of the training rows."""
 MAX_SLICE_VALUES: Final = 50
 _PART_SALT: Final = b"drivetrain part"
+_GROUP_SALT: Final = b"drivetrain group"
 _HALF_SALT: Final = b"drivetrain half"
 
 
@@ -37,6 +38,7 @@ def split(
     rows = frame.with_columns(
         pl.Series(PART, parts),
         pl.Series(HALF, (_shares(groups, _HALF_SALT) >= 0.5).astype(np.int8)),
+        pl.Series(GROUP, _hashes(groups, _GROUP_SALT).view(np.int64)),
         pl.Series(WEIGHT, _weights(frame, window)),
     ).drop(name for name in dropped if name != data.target.name)
     _check(rows, data)
@@ -65,17 +67,23 @@ def _texts(frame: pl.DataFrame, names: Iterable[str]) -> npt.NDArray[np.object_]
     return frame.select(pl.concat_str(fields, separator="\x1f").alias("group"))["group"].to_numpy().astype(object)
 
 
-def _shares(groups: Iterable[str], salt: bytes) -> npt.NDArray[np.float64]:
-    """Where each group falls in [0, 1): the same in every process and release, unlike the libraries' own hashes."""
-    known: dict[str, float] = {}
-    shares = []
+def _hashes(groups: Iterable[str], salt: bytes) -> npt.NDArray[np.uint64]:
+    """64 bits of each group: the same in every process and release, unlike the libraries' own hashes."""
+    known: dict[str, int] = {}
+    hashes = []
     for group in groups:
-        share = known.get(group)
-        if share is None:
+        number = known.get(group)
+        if number is None:
             hashed = hashlib.blake2b(group.encode(), digest_size=8, key=salt).digest()
-            share = known[group] = int.from_bytes(hashed) / 2**64
-        shares.append(share)
-    return np.array(shares)
+            number = known[group] = int.from_bytes(hashed)
+        hashes.append(number)
+    return np.array(hashes, dtype=np.uint64)
+
+
+def _shares(groups: Iterable[str], salt: bytes) -> npt.NDArray[np.float64]:
+    """Where each group falls in [0, 1)."""
+    shares: npt.NDArray[np.float64] = (_hashes(groups, salt) >> np.uint64(11)) / 2**53
+    return shares
 
 
 def _by_hash(groups: list[str], data: Dataset) -> npt.NDArray[np.str_]:
