@@ -66,32 +66,35 @@ def _numbers(result: Result, record: Record, scenes: list[Scene]) -> Mapping[str
             f"{version or 'today'} (market {epoch})": {**asdict(visits)}
             for (version, epoch), visits in sorted(record.recommended.items())
         },
-        "rollouts": [
-            {
-                "at": scene.at,
-                "candidate": status.candidate.version if status.candidate else None,
-                "weight": status.weight,
-                "intervals": [interval.model_dump() for interval in status.analysis.intervals]
-                if status.analysis
-                else [],
-            }
-            for scene in scenes
-            if scene.deployment and (status := scene.deployment.status).candidate is not None
-        ],
+        "rollouts": [shown for scene in scenes if (shown := _rollout(scene))],
         "runs": [run.status.model_dump(mode="json", by_alias=True) for run in (scenes[-1].runs if scenes else ())],
+    }
+
+
+def _rollout(scene: Scene) -> Mapping[str, object]:
+    """The open rollout at one moment; empty when there was none."""
+    status = scene.deployment.status if scene.deployment else None
+    if status is None or status.candidate is None:
+        return {}
+    intervals = status.analysis.intervals if status.analysis else ()
+    return {
+        "at": scene.at,
+        "candidate": status.candidate.version,
+        "weight": status.weight,
+        "intervals": [interval.model_dump() for interval in intervals],
     }
 
 
 def _page(result: Result, record: Record, scenes: list[Scene], surface: list[Mapping[str, float]]) -> str:
     acts = "".join(
-        f"<tr><td>{act.number}</td><td>{html.escape(act.title)}</td><td>{'passed' if act.passed else '<b>failed</b>'}</td>"
-        f"<td>{act.seconds:.0f} s</td><td>"
+        f"<tr><td>{act.number}</td><td>{html.escape(act.title)}</td>"
+        f"<td>{'passed' if act.passed else '<b>failed</b>'}</td><td>{act.seconds:.0f} s</td><td>"
         + "<br>".join(html.escape(f"{name} {fact}") for name, fact in act.facts.items())
         + "</td></tr>"
         for act in result.acts
     )
     shares = "".join(f"<li>{share:.0%}: {html.escape(name)}</li>" for name, share in result.shares.items())
-    market = ", ".join(f"{name} {value:g}" for name, value in result.parameters.items())
+    market = html.escape(", ".join(f"{name} {value:g}" for name, value in result.parameters.items()))
     plots = "".join(
         f"<h2>{title}</h2><p>{note}</p>{_svg(figure)}"
         for title, note, figure in (
@@ -114,7 +117,7 @@ def _page(result: Result, record: Record, scenes: list[Scene], surface: list[Map
         "<style>body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
         "td{padding:.2rem .6rem;vertical-align:top;border-top:1px solid #ddd}svg{max-width:100%;height:auto}</style>"
         f"<h1>Orange juice: {'all acts passed' if result.passed else 'an act failed'}</h1>"
-        f"<p>Contexts are real store visits. The customers are <b>synthetic</b> (seed {SEED}; {html.escape(market)}).</p>"
+        f"<p>Contexts are real store visits. The customers are <b>synthetic</b> (seed {SEED}; {market}).</p>"
         f"<table>{acts}</table><h2>True shares of the oracles' gaps</h2><ul>{shares}</ul>{plots}</html>"
     )
 

@@ -4,6 +4,7 @@ import io
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import boto3
@@ -21,8 +22,8 @@ from drivetrain.api.v1alpha1.trainingrun import TrainingRun
 from drivetrain.cli.session import Session
 from drivetrain.local.environment import Addresses
 from drivetrain.local.statedir import StateDir
-from drivetrain.pipelines.versions import publish_version, read_version
-from drivetrain.store import ObjectStore, open_store
+from drivetrain.pipelines import versions
+from drivetrain.store import open_store
 from examples.orange_juice.market import Contexts, Market
 from examples.orange_juice.traffic import Traffic
 from examples.orange_juice.view import Scene, View
@@ -93,23 +94,22 @@ class Stage:
         frame.write_parquet(buffer)
         self._s3.put_object(Bucket=self._addresses.bucket, Key=f"{SOURCES}/{file}", Body=buffer.getvalue())
 
-    def rewrite_version(self, version: str, change: Callable[[pl.DataFrame], pl.DataFrame]) -> str:
+    def rewrite_version(self, version: str, change: Callable[[pl.DataFrame], pl.DataFrame], *, note: str) -> str:
         """A new data version made from another one's rows."""
-        store = self._store()
-        return publish_version(store, change(read_version(store, version)))
-
-    def _store(self) -> ObjectStore:
         found = self.session.get(Ref(DRIVETRAIN_PROJECT, NAMESPACE, PROJECT))
         if found is None:
             raise DrivetrainError(f"There is no project {PROJECT}.")
         declared = DrivetrainProject.parse(found).spec.data.store
-        return open_store(
-            declared.model_copy(update={"endpoint": declared.endpoint or self._addresses.s3}),
+        place = declared.model_copy(update={"endpoint": declared.endpoint or self._addresses.s3})
+        store = open_store(
+            place,
             {
                 "AWS_ACCESS_KEY_ID": self._addresses.s3_access_key,
                 "AWS_SECRET_ACCESS_KEY": self._addresses.s3_secret_key,
             },
         )
+        manifest = replace(versions.manifest_of(store, version), note=note)
+        return versions.write(store, place, change(versions.read(store, version)), manifest).md5
 
     # ---- what the API server says ---------------------------------------------------------------------------------
 

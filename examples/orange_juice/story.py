@@ -144,7 +144,9 @@ class Story:
         before = self._stage.stable_version()
         good = next(run for run in self._stage.runs() if run.metadata.name == f"{PROJECT}-2")
         broken = self._stage.rewrite_version(
-            str(good.status.data_version), lambda rows: permuted_prices(rows, self._rng)
+            str(good.status.data_version),
+            lambda rows: permuted_prices(rows, self._rng),
+            note="prices permuted within the week",
         )
         training = mapping(self._stage.manifest("project-with-loyalty.yaml"), "spec", "training")
         self._stage.session.apply(
