@@ -84,14 +84,15 @@ def test_overall_and_five_stores_share_one_false_alarm_rate_and_a_changed_store_
         chance = rng.uniform(0.35, 0.85, len(store))
         changed = (np.arange(len(store)) >= rows) & (store == 2)
         y = (rng.random(len(store)) < chance + bias[store] - 0.3 * changed).astype(np.float64)
+        at = np.arange(len(store), dtype=np.float64)
         calibration = Calibration(plan, sliced=True)
         worst = Severity.NONE
         for start in range(0, rows, 1_000):
             part = slice(start, start + 1_000)
-            calibration.update(y[part], chance[part], np.arange(len(store))[part] * 1.0, stores[store[part]])
+            calibration.update(y[part], chance[part], at[part], stores[store[part]])
             worst = max(worst, calibration.report().severity)
         false_alarms += worst > Severity.NONE
-        calibration.update(y[rows:], chance[rows:], np.arange(rows, len(store)) * 1.0, stores[store[rows:]])
+        calibration.update(y[rows:], chance[rows:], at[rows:], stores[store[rows:]])
         report = calibration.report()
         named += report.severity is Severity.SEVERE and report.strongest[0] == "3"
     assert_rate_below(false_alarms, runs, 0.08)

@@ -69,9 +69,7 @@ def test_five_percent_uniform_over_54_actions_does_not_identify_a_new_policy_in_
     rows, actions = 10_000, 54
     action = np.where(rng.random(rows) < 0.05, rng.integers(actions, size=rows), 0)
     propensity = np.where(action == 0, 0.95 + 0.05 / actions, 0.05 / actions)
-    logged = LoggedDecisions(
-        rng.random(rows), propensity, (action == 7).astype(np.float64), rng.integers(5, size=rows)
-    )
+    logged = LoggedDecisions(rng.random(rows), propensity, (action == 7).astype(np.float64), rng.integers(5, size=rows))
     result = policy_value(logged, lambda _, predict: (np.zeros(len(predict)), np.zeros(len(predict))))
     assert isinstance(result, NotIdentified)
     assert result.reason is Reason.SMALL_EFFECTIVE_SAMPLE
