@@ -69,13 +69,19 @@ def test_a_run_wakes_its_project(owners: Owners) -> None:
 
 def test_a_projects_ledger_wakes_the_deployment_that_names_it(owners: Owners) -> None:
     owners.to_wake(DEPLOYMENT, own(SERVED, "d", "churn"))
-    ledger = child("ledger", "l", of=PROJECT, labels={"drivetrain.dev/project": "churn"})
+    ledger = child("drivetrainproject-churn-ledger", "l", of=PROJECT, labels={"drivetrain.dev/project": "churn"})
     assert owners.to_wake(CONFIG_MAP, ledger) == {PROJECT, SERVED}
 
 
 def test_a_deployments_ledger_wakes_its_project(owners: Owners) -> None:
-    ledger = child("ledger", "l", of=SERVED, labels={"drivetrain.dev/project": "churn"})
+    ledger = child("deployment-churn-ledger", "l", of=SERVED, labels={"drivetrain.dev/project": "churn"})
     assert owners.to_wake(CONFIG_MAP, ledger) == {SERVED, PROJECT}
+
+
+def test_a_report_wakes_the_project_and_not_the_deployments_that_do_not_read_it(owners: Owners) -> None:
+    owners.to_wake(DEPLOYMENT, own(SERVED, "d", "churn"))
+    report = child("trainingrun-churn-1-report", "r", of=RUN, labels={"drivetrain.dev/project": "churn"})
+    assert owners.to_wake(CONFIG_MAP, report) == {RUN, PROJECT}
 
 
 def test_when_a_deployment_goes_the_next_of_the_same_project_is_woken(owners: Owners) -> None:

@@ -77,6 +77,7 @@ class Metrics:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
+        self._started = monotonic()
         self._watched_at: dict[str, float] = {}
         self.reconciles = Series(
             "drivetrain_reconciles_total", "Reconciles by kind and result.", "counter", ("kind", "result")
@@ -118,6 +119,10 @@ class Metrics:
         """Take note that the watch of a resource is alive."""
         self._watched_at[resource] = self._monotonic()
 
+    def age_of_watch(self, resource: str) -> float:
+        """Return for how many seconds the watch of a resource gave no sign of life, or since the start."""
+        return self._monotonic() - self._watched_at.get(resource, self._started)
+
     def show_conditions(self, kind: str, namespace: str, name: str, conditions: Mapping[str, str]) -> None:
         """Replace the conditions (type to status) of one resource; none: the resource is gone."""
         for labels in [labels for labels in self.conditions.values if labels[:3] == (kind, namespace, name)]:
@@ -127,8 +132,8 @@ class Metrics:
 
     def text(self) -> str:
         """Return everything in the Prometheus text format."""
-        for resource, seen in self._watched_at.items():
-            self.watch_age.set(resource, value=self._monotonic() - seen)
+        for resource in self._watched_at:
+            self.watch_age.set(resource, value=self.age_of_watch(resource))
         parts = (
             *(self.reconciles, self.durations, self.requests, self.request_durations),
             *(self.queue_depth, self.queue_age, self.watch_age, self.leader, self.conditions),

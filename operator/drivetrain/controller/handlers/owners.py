@@ -20,7 +20,7 @@ class Owners:
 
     _by_uid: dict[str, Ref] = field(default_factory=dict)
     _deployments: dict[Ref, set[Ref]] = field(default_factory=dict)
-    """Project to the Deployments that name it: they roll out what its ledger approves."""
+    """Project to the Deployments that roll out its versions."""
 
     def to_wake(self, kind: Kind, document: Document, *, deleted: bool = False) -> frozenset[Ref]:
         """Return the objects to reconcile because this one changed, and remember what it tells."""
@@ -33,10 +33,12 @@ class Owners:
         self._remember(document, owner, deleted=deleted)
         if kind != CONFIG_MAP:
             return frozenset((owner,))
-        # A ledger or a report: the project reads those of its Deployment and runs, the Deployment that of its project.
-        project = labels_of(document).get(PROJECT_LABEL)
-        projects = {Ref(DRIVETRAIN_PROJECT, owner.namespace, project)} if project else set()
-        return frozenset({owner} | projects | self._deployments.get(owner, set()))
+        # A ledger or a report. The project reads those of its Deployment and its runs; the Deployment reads the ledgers
+        # of its project and of the runs that made the versions.
+        name = labels_of(document).get(PROJECT_LABEL) or (owner.name if owner.kind == DRIVETRAIN_PROJECT else "")
+        project = Ref(DRIVETRAIN_PROJECT, owner.namespace, name)
+        readers = self._deployments.get(project, set()) if name_of(document).endswith("-ledger") else set()
+        return frozenset({owner} | ({project} if name else set()) | readers)
 
     def _remember(self, document: Document, owner: Ref, *, deleted: bool) -> None:
         if deleted:
@@ -48,7 +50,9 @@ class Owners:
         ref = Ref(kind, namespace_of(document), name_of(document))
         if kind == DRIVETRAIN_PROJECT:
             return frozenset({ref} | self._deployments.get(ref, set()))
-        name = text(document, "spec", "project")
+        name = text(document, "spec", "project") or text(
+            document, "spec", "model", "name"
+        )  # a model's is its project's
         if not name:
             return frozenset((ref,))
         project = Ref(DRIVETRAIN_PROJECT, ref.namespace, name)

@@ -7,12 +7,13 @@ meanwhile); whoever supervises it starts it again, and everything it knew is in 
 import asyncio
 import logging
 import random
+import signal
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from drivetrain.api.errors import ClusterError
+from drivetrain.api.errors import ClusterError, ComponentError
 from drivetrain.api.kinds import Kind
 from drivetrain.controller.cluster import clock
 from drivetrain.controller.cluster.access import Access
@@ -91,11 +92,33 @@ async def run(options: Options, controllers: Callable[[Cluster], Coroutine[None,
         async with health.serve(options.host, options.port, healthy=healthy, ready=ready, metrics=tell) as port:
             _log.info("probes and metrics answer on port %d", port)
             try:
-                await until_one_ends(leadership.keep(), lead(), transport.run(registry, options.namespaces))
+                await until_one_ends(
+                    _asked_to_end(),
+                    leadership.keep(),
+                    lead(),
+                    transport.run(registry, options.namespaces),
+                    _end_with_dead_watch(served, metrics),
+                )
             finally:
                 with suppress(ClusterError, TimeoutError):  # the next leader then waits for the lease to run out
                     async with asyncio.timeout(REQUEST_TIMEOUT):
                         await leadership.release()
+
+
+async def _asked_to_end() -> None:
+    asked = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, asked.set)
+    await asked.wait()
+
+
+async def _end_with_dead_watch(kinds: Sequence[Kind], metrics: Metrics) -> None:
+    while True:
+        await asyncio.sleep(transport.DEAD_AFTER / 10)
+        for kind in kinds:
+            age = metrics.age_of_watch(kind.plural)
+            if age > transport.DEAD_AFTER:
+                raise ComponentError(f"the watch of {kind.plural} has been dead for {age:.0f} s: restarting.")
 
 
 async def _served(cluster: Cluster, kinds: set[Kind]) -> tuple[list[Kind], list[Kind]]:

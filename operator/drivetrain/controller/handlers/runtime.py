@@ -78,8 +78,12 @@ class Operator:
     def hint(self, kind: Kind, document: Document, deleted: bool) -> None:
         """Take note that an object changed."""
         self._metrics.saw_watch(kind.plural)
+        self._wake(kind, document, deleted=deleted)
+
+    def _wake(self, kind: Kind, document: Document, *, deleted: bool = False, within: float = 0.0) -> None:
         for ref in self._owners.to_wake(kind, document, deleted=deleted):
-            self.queue.wake(ref)
+            if ref.kind in self._bound:
+                self.queue.wake(ref, self._rng.uniform(0.0, within))
 
     async def run(self) -> None:
         """Resync and reconcile until cancelled.
@@ -112,8 +116,7 @@ class Operator:
         for kind in self._bound:
             for namespace in self._namespaces:
                 for document in (await self._cluster.list(kind, namespace)).items:
-                    for ref in self._owners.to_wake(kind, document):
-                        self.queue.wake(ref, self._rng.uniform(0.0, spread))
+                    self._wake(kind, document, within=spread)
 
     async def _work(self, ref: Ref) -> float | None:
         kind = ref.kind.kind
