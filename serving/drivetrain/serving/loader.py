@@ -1,0 +1,102 @@
+"""Loads policies by hash: the document that the operator mounts, then its model from the store, tried first."""
+
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from drivetrain.api import layout
+from drivetrain.api.errors import ModelError
+from drivetrain.api.model import CONTRACT_FILE, GRAPH_FILE, REFERENCE_FILE, Reference
+from drivetrain.api.policy import Policy, policy_hash
+from drivetrain.levers.valuation import Valuation
+from drivetrain.serving.graph import Graph, read_contract
+from drivetrain.serving.trial import try_model
+from drivetrain.store import ObjectMissingError, ObjectStore
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Variant:
+    """A policy ready to decide: compiled, with its graph unless it is today's policy."""
+
+    hash: str
+    policy: Policy
+    valuation: Valuation
+    graph: Graph | None = None
+    reference: Reference | None = None
+
+
+def read_policy(policies: Path, hash_: str) -> Policy | None:
+    """The mounted policy document, None while it is not there. Raises ModelError, reason PolicyInvalid."""
+    try:
+        text = (policies / f"{hash_}.json").read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        policy = Policy.model_validate_json(text)
+    except ValueError as error:
+        raise ModelError("PolicyInvalid", f"The policy {hash_} cannot be read: {error}") from error
+    if policy_hash(policy) != hash_:
+        raise ModelError("PolicyInvalid", f"The document {hash_}.json holds the policy {policy_hash(policy)}.")
+    return policy
+
+
+def load_variant(hash_: str, policy: Policy, store: ObjectStore, models: Path) -> Variant:
+    """A variant of the policy: its model fetched to `models`, tried in a child process, opened. Blocks for seconds.
+
+    Raises ModelError (ModelNotFound, ModelInvalid), and StoreError when the store does not answer, which is worth
+    another try.
+    """
+    if policy.model is None:
+        return Variant(hash_, policy, Valuation.of(policy))
+    folder = fetch_model(policy.model.digest, store, models)
+    contract = read_contract(folder)
+    if contract.digest != policy.model.digest:
+        raise ModelError("ModelInvalid", f"The contract speaks of graph {contract.digest}, not {policy.model.digest}.")
+    if contract.target != policy.target:
+        raise ModelError("ModelInvalid", f"The model predicts {contract.target.name}, the policy {policy.target.name}.")
+    levers = {lever.name for lever in policy.levers}
+    strange = [column.name for column in contract.inputs if column.role == "Lever" and column.name not in levers]
+    if strange:
+        raise ModelError("ModelInvalid", f"The model reads the levers {strange}, which the policy does not set.")
+    try_model(folder)
+    reference_file = folder / REFERENCE_FILE
+    reference = Reference.model_validate_json(reference_file.read_bytes()) if reference_file.exists() else None
+    return Variant(hash_, policy, Valuation.of(policy, contract.multipliers), Graph.open(folder, contract), reference)
+
+
+def fetch_model(digest: str, store: ObjectStore, models: Path) -> Path:
+    """The folder of a model version, fetched once a node; the graph's SHA-256 is its name.
+
+    Raises ModelError: ModelNotFound, or ModelInvalid when the graph was altered.
+    """
+    folder = models / digest
+    if folder.exists():
+        return folder
+    scratch = models / f".{digest}-{os.getpid()}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        for name in (GRAPH_FILE, CONTRACT_FILE, REFERENCE_FILE):
+            try:
+                store.download(f"{layout.model(digest)}/{name}", scratch / name)
+            except ObjectMissingError:
+                if name == REFERENCE_FILE:
+                    continue
+                raise ModelError(
+                    "ModelNotFound",
+                    f"There is no {name} at {store.uri(layout.model(digest))}.",
+                    remedy="Register the version again, or roll out another one.",
+                ) from None
+        found = hashlib.sha256((scratch / GRAPH_FILE).read_bytes()).hexdigest()
+        if found != digest:
+            raise ModelError("ModelInvalid", f"The graph was altered: its SHA-256 is {found}, not {digest}.")
+        try:
+            scratch.rename(folder)
+        except OSError:
+            if not folder.exists():  # else another replica on this node was faster
+                raise
+        return folder
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,301 @@
+"""One replica: what it holds, how a new configuration gets in without a pause, and what it tells the Monitor."""
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, Literal
+
+from drivetrain.api.errors import DrivetrainError, ModelError, StoreError
+from drivetrain.api.policy import EndpointConfig
+from drivetrain.levers.valuation import Valuation
+from drivetrain.serving import answers
+from drivetrain.serving.adjustments import Adjustments, adjustments_key, read_adjustments
+from drivetrain.serving.clock import now
+from drivetrain.serving.contract import RowProblem, Rows, RowsError
+from drivetrain.serving.decisions import Serving, decide
+from drivetrain.serving.identity import KEY_BYTES, Signer, signing_key
+from drivetrain.serving.journal import Journal, recover
+from drivetrain.serving.loader import Variant, load_variant, read_policy
+from drivetrain.serving.metrics import Metrics
+from drivetrain.serving.outcomes import Outcome, OutcomeContract, encode_outcomes
+from drivetrain.serving.records import encode_segment, frame, header
+from drivetrain.serving.settings import Settings
+from drivetrain.store import ObjectStore
+
+UPLOAD_SECONDS: Final = 0.5
+ADJUSTMENT_SECONDS: Final = 1.0
+RECOVERY_SECONDS: Final = 5.0
+POLICY_SECONDS: Final = 0.2
+STORE_RETRY_SECONDS: Final = 2.0
+FIRST_LOAD_SECONDS: Final = 90.0
+
+Number = Callable[[list[tuple[str, str]]], Awaitable[list[int]]]
+
+
+class NotReadyError(DrivetrainError):
+    """The replica holds no policy to answer with yet; ask again."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadState:
+    """How loading one policy stands."""
+
+    state: Literal["Loading", "Loaded", "Failed"]
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaState:
+    """What a replica tells the Monitor every second."""
+
+    replica: str
+    stable: str | None
+    candidate: str | None
+    weight: int
+    rollout: str | None
+    loads: Mapping[str, LoadState]
+    uploaded_until: datetime
+    """Every decision of this replica before then is on the store."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """Policies by hash: how loading stands, and the loaded ones."""
+
+    states: dict[str, LoadState] = field(default_factory=dict)
+    variants: dict[str, Variant] = field(default_factory=dict)
+    tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+
+class Replica:
+    """Holds variants, decides, journals. `start` and `configure` run on the event loop, `decide` on any thread."""
+
+    def __init__(self, settings: Settings, store: ObjectStore, name: str) -> None:
+        self._settings = settings
+        self._store = store
+        self.name = f"{name}-{os.urandom(4).hex()}"
+        self.metrics = Metrics()
+        self._signer = Signer(signing_key(store, os.urandom(KEY_BYTES)), os.urandom(6))
+        self._journal = Journal(settings.journal, self.name)
+        self._held = _Held()
+        self._config: EndpointConfig | None = None
+        self._serving: Serving | None = None
+        self._objective = ""
+        self._outcome_contract: OutcomeContract | None = None
+        self._outcome_sequence = 0
+        self._adjustments = Adjustments()
+        self._io = ThreadPoolExecutor(4, thread_name_prefix="store")
+        self._guard = threading.Lock()
+        self._in_flight: dict[int, datetime] = {}
+        self._ticket = 0
+        self._uploaded_until = now()
+        self._background: list[asyncio.Task[None]] = []
+        self._uploading = asyncio.Lock()
+
+    @property
+    def serving(self) -> Serving:
+        """What serves now. Raises NotReadyError."""
+        if self._serving is None:
+            raise NotReadyError("The endpoint is still loading its policy.", remedy="Ask again in a few seconds.")
+        return self._serving
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can decide."""
+        return self._serving is not None
+
+    def start(self) -> None:
+        """Starts uploading, recovering and polling in the background."""
+        self._background = [
+            asyncio.create_task(self._repeat(UPLOAD_SECONDS, self._upload)),
+            asyncio.create_task(self._repeat(ADJUSTMENT_SECONDS, self._adjust)),
+            asyncio.create_task(self._repeat(RECOVERY_SECONDS, self._recover)),
+        ]
+
+    async def close(self) -> None:
+        """Uploads what it can and lets the journal go."""
+        for task in (*self._background, *self._held.tasks.values()):
+            task.cancel()
+        with contextlib.suppress(StoreError):  # the journal keeps it for the next replica on this node
+            await self._upload()
+        self._journal.close()
+        self._io.shutdown(wait=False, cancel_futures=True)
+
+    def configure(self, config: EndpointConfig) -> None:
+        """Takes over a configuration: loads begin in the background, what is loaded is swapped in at once."""
+        self._config = config
+        wanted = {config.stable, config.baseline, *config.load, *([config.candidate] if config.candidate else [])}
+        for hash_ in set(self._held.states) - wanted:
+            self._held.states.pop(hash_)
+            self._held.variants.pop(hash_, None)
+            task = self._held.tasks.pop(hash_, None)
+            if task is not None:
+                task.cancel()
+        for hash_ in sorted(wanted - set(self._held.states)):
+            self._held.states[hash_] = LoadState("Loading")
+            self._held.tasks[hash_] = asyncio.create_task(self._load(hash_))
+        self._swap()
+
+    async def first_configuration(self, config: EndpointConfig) -> None:
+        """As `configure`, then waits until it can decide, so that a new replica is never routed to before.
+
+        Gives up waiting when loading failed or after 90 s: the report then says why, and requests get 503.
+        """
+        self.configure(config)
+        tasks = [self._held.tasks[hash_] for hash_ in (config.stable, config.baseline) if hash_ in self._held.tasks]
+        if tasks:
+            await asyncio.wait(tasks, timeout=FIRST_LOAD_SECONDS)
+
+    def state(self) -> ReplicaState:
+        """What the Monitor is told."""
+        serving = self._serving
+        config = serving.config if serving is not None else None
+        return ReplicaState(
+            replica=self.name,
+            stable=config.stable if config else None,
+            candidate=config.candidate if config else None,
+            weight=config.weight if config else 0,
+            rollout=config.rollout if config else None,
+            loads=dict(self._held.states),
+            uploaded_until=self._uploaded_until,
+        )
+
+    def decide(self, documents: object) -> bytes:
+        """The answer to a batch of rows, journalled before it is returned. Safe on any thread.
+
+        Raises RowsError, NotReadyError; OSError when the journal cannot be written, and then nothing was decided.
+        """
+        serving = self.serving
+        objective = self._objective
+        rows = serving.contract.rows(documents)
+        with self._guard:
+            at = now()
+            ids = self._signer.issue(rows.count, at)
+            self._ticket += 1
+            ticket = self._ticket
+            self._in_flight[ticket] = at
+        try:
+            decisions = decide(rows, ids, serving)
+            self._journal.append(frame(decisions, ids, at, objective))
+        finally:
+            with self._guard:
+                del self._in_flight[ticket]
+        self.metrics.decided(decisions)
+        return answers.decided(decisions, ids)
+
+    def simulate(self, documents: object, actions: object, *, candidate: bool) -> bytes:
+        """The value of given settings; nothing is logged."""
+        serving = self.serving
+        return answers.simulated(serving.contract.rows(documents), actions, serving, candidate=candidate)
+
+    def rows(self, documents: object) -> Rows:
+        """Rows by the contract in force."""
+        return self.serving.contract.rows(documents)
+
+    async def record(self, documents: object, number: Number) -> list[tuple[Outcome, int]]:
+        """Writes outcomes to the store and returns them with their numbers. Raises RowsError, StoreError."""
+        contract = self._outcome_contract
+        if contract is None:
+            raise NotReadyError("The endpoint is still loading its policy.", remedy="Ask again in a few seconds.")
+        outcomes = contract.outcomes(documents, self._signer)
+        doubled = {outcome.decision_id for outcome in outcomes}
+        if len(doubled) < len(outcomes):
+            row = next(i for i, o in enumerate(outcomes) if o.decision_id in {p.decision_id for p in outcomes[:i]})
+            raise RowsError([RowProblem(row, "decisionId", "appears twice in this call.")])
+        numbers = await number([(outcome.decision_id, outcome.content) for outcome in outcomes])
+        self._outcome_sequence += 1
+        upload = encode_outcomes(
+            outcomes, numbers, contract, at=now(), writer=self.name, sequence=self._outcome_sequence
+        )
+        await asyncio.get_running_loop().run_in_executor(self._io, self._store.put, upload.key, upload.data)
+        return list(zip(outcomes, numbers, strict=True))
+
+    def _swap(self) -> None:
+        """Serves the latest configuration as far as its policies are loaded; else goes on as before."""
+        config, held = self._config, self._held.variants
+        if config is None or config.stable not in held or config.baseline not in held:
+            return
+        if config.candidate is not None and config.candidate not in held:
+            return
+        chosen = [config.stable, config.baseline, *([config.candidate] if config.candidate else [])]
+        adjusted = {hash_: self._adjusted(held[hash_]) for hash_ in chosen}
+        serving = Serving.of(
+            config,
+            adjusted[config.stable],
+            adjusted[config.baseline],
+            adjusted[config.candidate] if config.candidate else None,
+            exploration=self._adjustments.exploration_of(config.exploration),
+            recalibrations=self._adjustments.recalibrations,
+        )
+        columns = header(serving)
+        self._journal.begin(columns.header)
+        self._objective = columns.objective
+        self._outcome_contract = OutcomeContract.of((serving.candidate or serving.stable).policy)
+        self._serving = serving
+
+    def _adjusted(self, variant: Variant) -> Variant:
+        multipliers = self._adjustments.multipliers.get(variant.hash)
+        if multipliers is None:
+            return variant
+        return dataclasses.replace(variant, valuation=Valuation.of(variant.policy, multipliers))
+
+    async def _load(self, hash_: str) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                policy = await loop.run_in_executor(self._io, read_policy, self._settings.policies, hash_)
+                if policy is None:  # the kubelet needs up to a minute to bring a changed ConfigMap
+                    await asyncio.sleep(POLICY_SECONDS)
+                    continue
+                variant = await loop.run_in_executor(
+                    self._io, load_variant, hash_, policy, self._store, self._settings.models
+                )
+            except ModelError as error:
+                self._held.states[hash_] = LoadState("Failed", error.reason, str(error)[:1000])
+                return
+            except StoreError as error:
+                self._held.states[hash_] = LoadState("Loading", error.reason, str(error)[:1000])
+                await asyncio.sleep(STORE_RETRY_SECONDS)
+                continue
+            self._held.variants[hash_] = variant
+            self._held.states[hash_] = LoadState("Loaded")
+            self._swap()
+            return
+
+    async def _upload(self) -> None:
+        async with self._uploading:
+            with self._guard:
+                until = min([now(), *self._in_flight.values()])
+            self._journal.rotate()
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._io, self._journal.upload_closed, self._store, encode_segment)
+            self._uploaded_until = until
+
+    async def _recover(self) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(
+            self._io, lambda: recover(self._settings.journal, self._store, encode_segment, skip=self.name)
+        )
+
+    async def _adjust(self) -> None:
+        key = adjustments_key(self._settings.deployment)
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._io, read_adjustments, self._store, key)
+        if found != self._adjustments:
+            self._adjustments = found
+            self._swap()
+
+    async def _repeat(self, seconds: float, step: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await step()
+            except StoreError as error:
+                self.metrics.store_failed(error.reason)
+            await asyncio.sleep(seconds)

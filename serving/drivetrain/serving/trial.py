@@ -1,0 +1,45 @@
+"""Tries a model in a process of its own, so that a graph that crashes or hangs the runtime never does so in a replica.
+
+`python -m drivetrain.serving.trial FOLDER` ends with 0, or with 1 and the reason on standard error.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from drivetrain.api.errors import ModelError
+from drivetrain.serving.graph import Graph, check, read_contract
+
+TRIAL_SECONDS = 120.0
+
+
+def try_model(folder: Path, *, timeout: float = TRIAL_SECONDS) -> None:
+    """Loads and runs the model in a child process. Raises ModelError, reason ModelInvalid, if it fails."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "drivetrain.serving.trial", str(folder)],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ModelError("ModelInvalid", f"The model did not answer on sample rows within {timeout:g} s.") from None
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        cause = said[-1] if said else f"its process ended with {done.returncode}"
+        raise ModelError("ModelInvalid", f"The model fails on sample rows: {cause[:500]}")
+
+
+def main(folder: str) -> int:
+    """The child process."""
+    try:
+        check(Graph.open(Path(folder), read_contract(Path(folder))))
+    except ModelError as error:
+        sys.stderr.write(f"{error.message}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
