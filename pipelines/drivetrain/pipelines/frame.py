@@ -19,6 +19,8 @@ from drivetrain.pipelines.contract import (
 )
 from drivetrain.pipelines.rows import DECIDED_AT, EXPLORED, FALLBACK, PROPENSITY, SOURCE
 
+OWN = (PROPENSITY, EXPLORED, DECIDED_AT, FALLBACK, SOURCE)
+"""The @ columns of a data version."""
 _OPTIONAL_IN_LOG = ("Uncontrolled", "Identifier", "AfterAction", "Assignment")
 """Roles that no request needs to carry; a logged decision may lack them."""
 
@@ -50,10 +52,25 @@ def assemble(data: Dataset, tables: Mapping[str, pl.DataFrame]) -> Collected:
     frame = _complete(frame, columns)
     order = [column.name for column in columns]
     return Collected(
-        frame=frame.select(*order, data.target.name, PROPENSITY, EXPLORED, DECIDED_AT, FALLBACK, SOURCE),
+        frame=frame.select(*order, data.target.name, *OWN),
         rows_by_source={source.name: tables[source.name].height for source in data.sources},
         left_out=sum(tables[source.name].height for source in base) - frame.height,
     )
+
+
+def conform(frame: pl.DataFrame, data: Dataset) -> pl.DataFrame:
+    """A version's rows under today's contract, which may have changed since. Raises SourceError."""
+    columns = [*contracted(data)]
+    values = []
+    for column in columns:
+        if column.name not in frame.columns:
+            raise missing(column.name, "The data version")
+        values.append(typed(frame[column.name], column.type, source="(data version)"))
+        check_bounds(values[-1], column, source="(data version)")
+    if data.target.name not in frame.columns:
+        raise missing(data.target.name, "The data version")
+    values.append(typed_target(frame[data.target.name], data.target, source="(data version)"))
+    return pl.DataFrame(values).with_columns(frame[name] for name in OWN)
 
 
 def _own(

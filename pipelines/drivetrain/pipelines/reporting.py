@@ -31,6 +31,8 @@ _LEAST_PAUSE: Final = 0.5
 """Seconds between two reports at least: each is a write to the API server."""
 _REQUEST_TIMEOUT: Final = 10.0
 _FINAL_DEADLINE: Final = 60.0
+_ETA_FROM: Final = 10
+"""Percent done from which the time left is estimated."""
 _SHARES: Final[dict[StageName, tuple[int, int]]] = {
     StageName.COLLECTION: (0, 10),
     StageName.FEATURES: (10, 15),
@@ -70,6 +72,7 @@ class Reporter:
         self._writing = threading.Lock()
         self._changed = threading.Event()
         self._closing = threading.Event()
+        self._started = time.monotonic()
         self._report = TrainingReport(attempt=attempt, incarnation=incarnation, sequence=0, at=clock())
         self._thread = threading.Thread(target=self._run, name="report", daemon=True)
 
@@ -129,7 +132,10 @@ class Reporter:
         with self._lock:
             now = self._report.progress
         # Stages that were reused are passed in no time; percent never falls.
-        return now.model_copy(update={"percent": max(now.percent, min(percent, 100))})
+        reached = max(now.percent, min(percent, 100))
+        elapsed = time.monotonic() - self._started
+        eta = round(elapsed * (100 - reached) / reached) if reached >= _ETA_FROM else None
+        return now.model_copy(update={"percent": reached, "eta_seconds": eta})
 
     def _run(self) -> None:
         while not self._closing.is_set():

@@ -124,7 +124,7 @@ class StageRunner:
             self.observer.ended(stage.name, reused=True, seconds=time.monotonic() - started)
             return output
         output = stage.run(lambda share: self.observer.advanced(stage.name, share))
-        folder = _emptied(self.work / key / "output")
+        folder = emptied(self.work / key / "output")
         stage.save(output, folder)
         committed = self._commit(key, folder)
         if not committed:
@@ -142,7 +142,7 @@ class StageRunner:
             return None
 
     def _fetched(self, key: str, files: dict[str, str]) -> Path:
-        folder = _emptied(self.work / key / "input")
+        folder = emptied(self.work / key / "input")
         for name, address in files.items():
             self.store.download(f"{key}/{address}", folder / name)
             if _sha256(folder / name) != address.rpartition("/")[2]:
@@ -163,7 +163,8 @@ class StageRunner:
         return self.store.put_if_absent(f"{key}/manifest.json", canonical_json({"files": files}).encode())
 
 
-def _emptied(folder: Path) -> Path:
+def emptied(folder: Path) -> Path:
+    """The folder, made anew."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -41,8 +41,11 @@ class TrialLog(Protocol):
 class StoredTrialLog:
     """One small object a trial under `attempt-<n>/trials/`, because S3 knows no append."""
 
-    def __init__(self, store: ObjectStore, run_uid: str, attempt: int, guard: Guard) -> None:
-        self._store, self._guard = store, guard
+    def __init__(
+        self, store: ObjectStore, run_uid: str, attempt: int, guard: Guard, heard: Callable[[int], None]
+    ) -> None:
+        """Reads the logs of this and all lower attempts; `heard` is told how many trials are finished."""
+        self._store, self._guard, self._heard = store, guard, heard
         self._own = f"{attempt_key(run_uid, attempt)}/trials"
         self._lock = threading.Lock()
         self._records: dict[str, TrialRecord] = {}
@@ -61,3 +64,5 @@ class StoredTrialLog:
         self._store.put_if_absent(f"{self._own}/{record.key}.json", canonical_json(asdict(record)).encode())
         with self._lock:
             self._records[record.key] = record
+            count = len(self._records)
+        self._heard(count)
