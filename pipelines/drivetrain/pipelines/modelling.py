@@ -1,0 +1,176 @@
+"""From rows to a published model: features, candidates, tuning, ensembles, cross-fitted halves, evaluation, gates."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import polars as pl
+
+from drivetrain.api.errors import InvalidSpecError, ModelError, Problem
+from drivetrain.api.model import ModelContract
+from drivetrain.api.runspec import RunSpec, objective_hash
+from drivetrain.api.v1alpha1.trainingrun import GateResult, SliceMetric
+from drivetrain.pipelines.bench import Bench, Trial
+from drivetrain.pipelines.ensembles import Single, combinations, describe
+from drivetrain.pipelines.estimators import refusals
+from drivetrain.pipelines.evaluation import Latency
+from drivetrain.pipelines.features import FeaturePlan
+from drivetrain.pipelines.gates import approved
+from drivetrain.pipelines.judgement import Champion, Judging, Verdict, open_champion
+from drivetrain.pipelines.line import FeatureEngineering, Refusal, Training, Trials, best_of_each, recipe_of
+from drivetrain.pipelines.publication import digest_of, reference, timestamp, write
+from drivetrain.pipelines.rows import DECIDED_AT, TrainingRows
+from drivetrain.pipelines.stage import Stage, StageName
+from drivetrain.pipelines.support import lever_effect, supported
+from drivetrain.pipelines.trials import TrialLog
+from drivetrain.pipelines.tuning import propose
+from drivetrain.pipelines.work import TrialRunner
+
+T = TypeVar("T")
+
+
+class Stages(Protocol):
+    """Runs a stage, or finds its output."""
+
+    def run(self, stage: Stage[T]) -> T:
+        """The stage's output."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltModel:
+    """A model folder and all that was found out about it."""
+
+    folder: Path
+    """model.onnx, contract.json, reference.json."""
+    contract: ModelContract
+    winner: str
+    """Name of the candidate, or the ensemble's method."""
+    parameters: Mapping[str, bool | int | float | str]
+    metrics: Mapping[str, float]
+    """On the test rows; `dummy.*` and `champion.*` beside them."""
+    slices: tuple[SliceMetric, ...]
+    """The worst first."""
+    worst: pl.DataFrame
+    """The rows with the largest loss, columns @truth, @prediction, @loss added."""
+    gates: tuple[GateResult, ...]
+    latency: Latency
+    trials: tuple[Trial, ...]
+    refusals: tuple[Refusal, ...]
+    """Models that were not taken because a library refused or their graph differed from it."""
+
+    @property
+    def approved(self) -> bool:
+        """Whether every gate that counts was passed."""
+        return approved(self.gates)
+
+
+def build(
+    rows: TrainingRows,
+    spec: RunSpec,
+    runner: TrialRunner,
+    log: TrialLog,
+    stages: Stages,
+    *,
+    champion: Path | None,
+    folder: Path,
+    attempt: int = 1,
+) -> BuiltModel:
+    """Builds a model into `folder`, which exists and is empty.
+
+    Everything random comes from the spec's seed, so equal rows, spec and trial log give an equal graph file. Raises
+    InvalidSpecError for combinations that are not offered, ContractError for rows that cannot train, and ModelError
+    when no candidate can be published.
+    """
+    _check(spec)
+    rival = None if champion is None else open_champion(champion)
+    bench = Bench(rows, spec, runner, log, FeaturePlan(inputs=(), features=(), directions=()))
+    facts = bench.facts()
+    bench.plan = stages.run(FeatureEngineering(rows, spec, facts))
+    trials = _try_all(bench, stages, _first(spec, rival))
+    ranked = tuple(trial.recipe for trial in bench.ranked(trials))
+    failed = tuple(Refusal(name=describe(one.recipe)[0], reason=one.failure) for one in trials if one.failure)
+    if not ranked:
+        reasons = " ".join(f"{one.name}: {one.reason}" for one in failed)
+        raise ModelError("NoModel", f"No candidate could be fitted. {reasons}"[:1000])
+    trained = stages.run(Training(bench, ranked))
+    judging = Judging(rows, spec, bench.plan, trained.graph, trained.equality, rival, facts)
+    judgement = stages.run(judging)
+    verdict = judgement.verdict
+    contract = _contract(bench, trained.graph, verdict, attempt)
+    write(folder, trained.graph, contract, reference(rows.frame.filter(pl.Series(_seen(rows))), spec.data, bench.plan))
+    winner, parameters = describe(trained.recipe)
+    return BuiltModel(
+        folder=folder,
+        contract=contract,
+        winner=winner,
+        parameters=parameters,
+        metrics=verdict.metrics,
+        slices=verdict.slices,
+        worst=judgement.worst,
+        gates=verdict.gates,
+        latency=verdict.latency,
+        trials=trials,
+        refusals=failed + trained.refusals,
+    )
+
+
+def _check(spec: RunSpec) -> None:
+    problems: list[Problem] = []
+    for candidate in spec.spec.candidates:
+        named = {**candidate.parameters, **dict.fromkeys(candidate.search, 1)}
+        problems += refusals(candidate.estimator, spec.data.target, named)
+    if problems:
+        raise InvalidSpecError(tuple(problems))
+
+
+def _first(spec: RunSpec, rival: Champion | None) -> tuple[Single, ...]:
+    """What the champion was made of, where the run starts from it and still declares those candidates."""
+    if rival is None or spec.decisions.start_from != "Champion":
+        return ()
+    declared = {(candidate.name, candidate.estimator) for candidate in spec.spec.candidates}
+    return tuple(one for one in recipe_of(rival.graph) if (one.candidate, one.estimator) in declared)
+
+
+def _try_all(bench: Bench, stages: Stages, first: tuple[Single, ...]) -> tuple[Trial, ...]:
+    """Full circle first: candidates as declared, then the search, then ensembles of what was found."""
+    run = bench.spec.spec
+    proposals = propose(run.candidates, run.tuning, first)
+    trials = stages.run(Trials(StageName.SELECTION, bench, proposals.fixed))
+    if proposals.searched:
+        trials += stages.run(Trials(StageName.TUNING, bench, proposals.searched))
+    if run.ensemble.methods:
+        best = best_of_each(bench.ranked(trials))
+        if best:
+            combined = combinations(run.ensemble.methods, best)
+            trials += stages.run(Trials(StageName.ENSEMBLES, bench, combined))
+    return trials
+
+
+def _seen(rows: TrainingRows) -> pl.Series:
+    """Rows that the halves were fitted on."""
+    return pl.Series((rows.train | rows.validation) & (rows.weight > 0))
+
+
+def _contract(bench: Bench, graph: bytes, verdict: Verdict, attempt: int) -> ModelContract:
+    rows, spec = bench.rows, bench.spec
+    seen = rows.frame.filter(_seen(rows))
+    return ModelContract(
+        project=spec.project,
+        project_uid=spec.project_uid,
+        run=spec.run,
+        run_uid=spec.run_uid,
+        attempt=attempt,
+        digest=digest_of(graph),
+        data_version=rows.version,
+        objective_hash=objective_hash(spec.objective),
+        target=spec.data.target,
+        inputs=bench.plan.inputs,
+        support=supported(seen, spec.levers),
+        lever_effect=lever_effect(seen),
+        multipliers=verdict.multipliers,
+        latency_ms=verdict.latency.p99_ms,
+        trained_until=timestamp(seen[DECIDED_AT].max()),
+        window=spec.spec.window,
+    )
