@@ -34,7 +34,10 @@ CASES: list[Case] = [
     ),
     case(
         "baseline takes exactly one of action, expression or logged: true",
-        a_project().with_field("spec.objective.baseline", {"logged": True}),
+        a_project()
+        .with_field("spec.objective.baseline", {"logged": True})
+        .with_column("price", minimum=1.69, maximum=2.09)
+        .with_column("discount", minimum=0, maximum=0.5),
         a_project().with_field("spec.objective.baseline", {"logged": True, "action": {"price": "2"}}),
         "spec.objective.baseline",
     ),
@@ -52,7 +55,7 @@ CASES: list[Case] = [
     ),
     case(
         "lever minimum must not be above its maximum",
-        a_project().with_lever("price", minimum="2", maximum="2"),
+        a_project().with_lever("price", minimum="2", maximum="2", step="0.05"),
         a_project().with_lever("price", minimum="2.1", maximum="2"),
         "spec.levers[0].minimum",
     ),
@@ -88,7 +91,11 @@ CASES: list[Case] = [
     ),
     case(
         "a Multiclass target takes at least three classes; other targets take none",
-        a_project().with_target(name="brand", type="Multiclass", classes=["a", "b", "c"]),
+        a_project()
+        .with_target(name="brand", type="Multiclass", classes=["a", "b", "c"])
+        .with_value("(brand = 'a') * (price - discount - 1.1)")
+        .with_lever("price", effect="Unknown")
+        .with_lever("discount", effect="Unknown"),
         a_project().with_target(name="brand", type="Multiclass", classes=["a", "b"]),
         "spec.data.target.classes",
     ),
@@ -118,7 +125,7 @@ CASES: list[Case] = [
     ),
     case(
         "a Fixed fallback takes an action; others take none",
-        a_deployment().with_field("spec.fallback", {"policy": "Fixed", "action": {"price": "2"}}),
+        a_deployment().with_field("spec.fallback", {"policy": "Fixed", "action": {"price": "2", "discount": "0"}}),
         a_deployment().with_field("spec.fallback", {"policy": "Fixed"}),
         "spec.fallback.action",
     ),

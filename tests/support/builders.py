@@ -77,12 +77,17 @@ class ProjectBuilder(Builder[DrivetrainProject]):
         if known is not None:
             known.update(fields)
             return self._with(manifest)
-        ready = {"name": name, "type": "Continuous", "minimum": "0", "maximum": "1", "step": "0.1"}
         categorical = fields.get("type") == "Categorical"
-        levers.append({"name": name, **fields} if categorical else {**ready, **fields})
-        manifest["spec"]["objective"]["baseline"]["expression"][name] = f"today_{name}"
-        kind = "String" if categorical else "Float"
-        return self._with(manifest).with_column(name, role="Lever", type=kind).with_column(f"today_{name}", type=kind)
+        ready = {} if categorical else {"type": "Continuous", "minimum": "0", "maximum": "1", "step": "0.1"}
+        levers.append({"name": name, **ready, **fields})
+        baseline = manifest["spec"]["objective"]["baseline"]
+        if categorical or "action" in baseline:
+            # A choice cannot be computed: today's policy becomes a fixed action.
+            action = {lever["name"]: lever.get("minimum") or lever["choices"][0] for lever in levers}
+            manifest["spec"]["objective"]["baseline"] = {"action": action}
+        elif "expression" in baseline:
+            baseline["expression"][name] = levers[-1]["minimum"]
+        return self._with(manifest).with_column(name, role="Lever", type="String" if categorical else "Float")
 
     def without_lever(self, name: str) -> Self:
         """Removes a lever, its column and its baseline."""
@@ -90,7 +95,8 @@ class ProjectBuilder(Builder[DrivetrainProject]):
         spec = manifest["spec"]
         spec["levers"] = [lever for lever in spec["levers"] if lever["name"] != name]
         spec["data"]["columns"] = [column for column in spec["data"]["columns"] if column["name"] != name]
-        (spec["objective"]["baseline"].get("expression") or {}).pop(name, None)
+        for form in ("action", "expression"):
+            spec["objective"]["baseline"].get(form, {}).pop(name, None)
         return self._with(manifest)
 
     def with_column(self, name: str, **fields: object) -> Self:

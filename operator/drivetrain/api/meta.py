@@ -1,6 +1,6 @@
 """What all resources share: the model base, metadata, conditions, CEL rules and printer columns."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Literal, Self
@@ -114,19 +114,34 @@ class Resource(ApiModel):
         try:
             return cls.model_validate(document)
         except ValidationError as error:
-            raise InvalidSpecError(problems_of(error)) from error
+            raise InvalidSpecError(problems_of(error, document)) from error
 
 
-def problems_of(error: ValidationError) -> tuple[Problem, ...]:
-    """The field problems inside a pydantic ValidationError, paths as written in a manifest (`spec.levers[1].step`)."""
-    problems = []
-    for detail in error.errors(include_url=False):
-        path = ""
-        for part in detail["loc"]:
-            path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+def problems_of(error: ValidationError, document: object) -> tuple[Problem, ...]:
+    """The field problems inside a ValidationError of `document`, paths as in a manifest (`spec.levers[1].step`)."""
+    problems: dict[str, Problem] = {}
+    details = error.errors(include_url=False)
+    for detail in sorted(details, key=lambda detail: detail["type"] == "too_short"):
+        path = _path(detail["loc"], document, missing=detail["type"] == "missing")
+        if detail["type"] == "too_short" and any(found.startswith(f"{path}[") for found in problems):
+            continue  # items that are wrong themselves were not counted
         remedy = "Remove it or correct its spelling." if detail["type"] == "extra_forbidden" else ""
-        problems.append(Problem(field=path, cause=detail["msg"].removeprefix("Value error, ") + ".", remedy=remedy))
-    return tuple(problems)
+        problem = Problem(field=path, cause=detail["msg"].removeprefix("Value error, ") + ".", remedy=remedy)
+        problems.setdefault(path, problem)  # a union reports each of its members; the first says what was meant
+    return tuple(problems.values())
+
+
+def _path(location: Sequence[int | str], document: object, *, missing: bool) -> str:
+    """The part of `location` that lies in the document: pydantic adds names of union members and marks of keys."""
+    path, at = "", document
+    for part in location:
+        if isinstance(at, Sequence) and not isinstance(at, str) and isinstance(part, int) and part < len(at):
+            path, at = f"{path}[{part}]", at[part]
+        elif isinstance(at, Mapping) and (part in at or missing):
+            path, at = f"{path}.{part}" if path else str(part), at.get(part)
+        else:
+            break
+    return path
 
 
 def condition_of(conditions: tuple[Condition, ...], type_: str) -> Condition | None:

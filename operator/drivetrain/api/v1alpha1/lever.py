@@ -54,10 +54,13 @@ class Lever(ApiModel):
     def _fits_type(self) -> Self:
         bounds = (self.minimum, self.maximum, self.step)
         if self.type == "Categorical":
-            if len(self.choices) < 2 or any(bound is not None for bound in bounds):
-                raise ValueError("a Categorical lever takes at least two choices and no minimum, maximum or step")
-        elif self.choices or any(bound is None for bound in bounds):
-            raise ValueError(f"a {self.type} lever takes minimum, maximum and step, and no choices")
+            fits = len(self.choices) > 1 and all(bound is None for bound in bounds)
+        else:
+            fits = not self.choices and all(bound is not None for bound in bounds)
+        if not fits:
+            raise ValueError(
+                "a Categorical lever takes at least two choices; other levers take minimum, maximum and step"
+            )
         return self
 
     def values(self) -> tuple[Decimal, ...] | tuple[str, ...]:
