@@ -9,6 +9,7 @@ from pydantic import Field
 from drivetrain.api.meta import ApiModel
 from drivetrain.api.policy import Policy
 from drivetrain.api.scalars import Text
+from drivetrain.api.v1alpha1.dataset import TrainingWindow
 from drivetrain.api.v1alpha1.deployment import RejectedVariant
 from drivetrain.api.v1alpha1.project import VersionReference
 
@@ -23,6 +24,14 @@ class StartedRun(ApiModel):
     finished: str = ""
     """Reason of its end; empty while it runs."""
     verdict: Literal["", "Promoted", "Rejected", "Refused", "Superseded"] = ""
+    seen: bool = False
+    """Whether the run was ever observed: one that was and is gone was deleted, and is not created again."""
+    lever_effect: Literal["Experimental", "Observational"] | None = None
+    version: str | None = None
+    """Model version that it registered."""
+    evidence: Mapping[str, str] = Field(default_factory=dict, max_length=16)
+    """What its trigger carries; forgotten once the run was seen."""
+    window: TrainingWindow | None = None
 
 
 class ProjectLedger(ApiModel):
@@ -61,6 +70,8 @@ class RunLedger(ApiModel):
     """Of the current attempt."""
     cluster: str | None = None
     """RAY_CLUSTER_NAME of the current incarnation."""
+    former_clusters: tuple[str, ...] = Field(default=(), max_length=20)
+    """Clusters of earlier incarnations, newest first: a late read must not bring one back."""
     attempt_started_at: datetime | None = None
     active_seconds: float = 0
     """Time that earlier incarnations held quota; the deadline counts it."""
@@ -123,6 +134,10 @@ class DeploymentLedger(ApiModel):
     """Cluster revision that the Service selects."""
     pending_revision: str | None = None
     pending_since: datetime | None = None
+    failed_revision: str | None = None
+    """Cluster revision that did not become ready in time; it is not tried again before the spec changes."""
+    switched_at: datetime | None = None
+    """When the Service was last moved to another revision: the old cluster goes a little later."""
     image: str | None = None
     """Default image recorded when first rendered."""
     ray_version: str | None = None

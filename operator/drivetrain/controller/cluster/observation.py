@@ -1,0 +1,240 @@
+"""Reading what decisions are made from: every reconcile reads its live objects, by name or by a consistent list."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from drivetrain.api.documents import Document, name_of, text, uid_of
+from drivetrain.api.kinds import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    DRIVETRAIN_PROJECT,
+    POD,
+    RAY_JOB,
+    RAY_SERVICE,
+    ROLE,
+    ROLE_BINDING,
+    SERVICE,
+    SERVICE_ACCOUNT,
+    TRAINING_RUN,
+    Kind,
+    Ref,
+    ref_of,
+)
+from drivetrain.api.ledger import DeploymentLedger
+from drivetrain.api.names import (
+    OWNER_UID_LABEL,
+    RUN_UID_LABEL,
+    account_name,
+    ledger_name,
+    policies_name,
+    report_name,
+    spec_name,
+)
+from drivetrain.controller.cluster.port import Cluster
+from drivetrain.controller.core import deployment, project, records, training_run
+from drivetrain.controller.core.observations import DeploymentObserved, ProjectObserved, RunObserved
+from drivetrain.controller.core.plan import Plan
+from drivetrain.controller.core.seniority import eldest
+from drivetrain.controller.manifests.settings import Settings
+
+JOB_UID_LABEL = training_run.JOB_UID_LABEL
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRuns:
+    """How TrainingRuns are run."""
+
+    settings: Settings
+    workload: Kind | None
+    """Kueue's Workload in the version that the API server serves; None without Kueue."""
+    kind: Kind = TRAINING_RUN
+
+    @property
+    def watched(self) -> tuple[Kind, ...]:
+        """The kinds whose changes may matter for a decision."""
+        return (TRAINING_RUN, CONFIG_MAP, RAY_JOB, POD, *((self.workload,) if self.workload else ()))
+
+    async def observe(self, cluster: Cluster, ref: Ref) -> RunObserved | None:
+        """Read a run: jobs before Pods before the report, so that what an ended job wrote is never missed."""
+        owner = await cluster.get(ref)
+        if owner is None:
+            return None
+        uid, namespace = uid_of(owner), ref.namespace
+        jobs = (await cluster.list(RAY_JOB, namespace, {RUN_UID_LABEL: uid})).items
+        pods = (await cluster.list(POD, namespace, {RUN_UID_LABEL: uid})).items
+        workloads: tuple[Document, ...] = ()
+        if self.workload is not None and text(owner, "spec", "queue", "name"):
+            for job in jobs:
+                workloads += (await cluster.list(self.workload, namespace, {JOB_UID_LABEL: uid_of(job)})).items
+        name = account_name(TRAINING_RUN.kind, ref.name)
+        live = await _read(
+            cluster,
+            (
+                Ref(CONFIG_MAP, namespace, ledger_name(TRAINING_RUN.kind, ref.name)),
+                Ref(CONFIG_MAP, namespace, report_name(TRAINING_RUN.kind, ref.name)),
+                Ref(CONFIG_MAP, namespace, spec_name(ref.name)),
+                Ref(SERVICE_ACCOUNT, namespace, name),
+                Ref(ROLE, namespace, name),
+                Ref(ROLE_BINDING, namespace, name),
+            ),
+        )
+        parent = text(owner, "spec", "project")
+        return RunObserved(
+            owner=owner,
+            live={**live, **_by_ref(jobs), ref: owner},
+            project=await cluster.get(Ref(DRIVETRAIN_PROJECT, namespace, parent)) if parent else None,
+            champion_ledger=await _champion_ledger(cluster, namespace, parent) if parent else None,
+            ray_jobs=jobs,
+            pods=pods,
+            workloads=workloads,
+            kueue=self.workload is not None,
+        )
+
+    def decide(self, observed: RunObserved, now: datetime) -> Plan:
+        """Return what to do: synchronous, total, pure."""
+        return training_run.decide(observed, now, self.settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Deployments:
+    """How Deployments are run."""
+
+    settings: Settings
+    kind: Kind = DEPLOYMENT
+
+    @property
+    def watched(self) -> tuple[Kind, ...]:
+        """The kinds whose changes may matter for a decision."""
+        return (DEPLOYMENT, DRIVETRAIN_PROJECT, CONFIG_MAP, RAY_SERVICE, POD)
+
+    async def observe(self, cluster: Cluster, ref: Ref) -> DeploymentObserved | None:
+        """Read a Deployment and the project whose policies it serves."""
+        owner = await cluster.get(ref)
+        if owner is None:
+            return None
+        uid, namespace = uid_of(owner), ref.namespace
+        named, pinned = text(owner, "spec", "project"), text(owner, "spec", "model", "name")
+        parent = named or pinned
+        services = (await cluster.list(RAY_SERVICE, namespace, {OWNER_UID_LABEL: uid})).items
+        pods = (await cluster.list(POD, namespace, {OWNER_UID_LABEL: uid})).items
+        name = account_name(DEPLOYMENT.kind, ref.name)
+        live = await _read(
+            cluster,
+            (
+                Ref(CONFIG_MAP, namespace, ledger_name(DEPLOYMENT.kind, ref.name)),
+                Ref(CONFIG_MAP, namespace, report_name(DEPLOYMENT.kind, ref.name)),
+                Ref(CONFIG_MAP, namespace, policies_name(ref.name)),
+                Ref(SERVICE_ACCOUNT, namespace, name),
+                Ref(ROLE, namespace, name),
+                Ref(ROLE_BINDING, namespace, name),
+                Ref(SERVICE, namespace, ref.name),
+            ),
+        )
+        rivals = await _naming(cluster, DEPLOYMENT, namespace, named) if named else (owner,)
+        ledgers: Mapping[str, Document] = {}
+        if pinned:
+            ledgers = await _run_ledgers(cluster, namespace, await _naming(cluster, TRAINING_RUN, namespace, pinned))
+        return DeploymentObserved(
+            owner=owner,
+            live={**live, **_by_ref(services), ref: owner},
+            project=await cluster.get(Ref(DRIVETRAIN_PROJECT, namespace, parent)) if parent else None,
+            project_ledger=await cluster.get(Ref(CONFIG_MAP, namespace, ledger_name(DRIVETRAIN_PROJECT.kind, parent)))
+            if named
+            else None,
+            run_ledgers=tuple(ledgers.values()),
+            rivals=rivals,
+            ray_services=services,
+            pods=pods,
+        )
+
+    def decide(self, observed: DeploymentObserved, now: datetime) -> Plan:
+        """Return what to do: synchronous, total, pure."""
+        return deployment.decide(observed, now, self.settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Projects:
+    """How DrivetrainProjects are run."""
+
+    settings: Settings
+    kind: Kind = DRIVETRAIN_PROJECT
+
+    @property
+    def watched(self) -> tuple[Kind, ...]:
+        """The kinds whose changes may matter for a decision."""
+        return (DRIVETRAIN_PROJECT, TRAINING_RUN, DEPLOYMENT, CONFIG_MAP)
+
+    async def observe(self, cluster: Cluster, ref: Ref) -> ProjectObserved | None:
+        """Read a project, its runs with their ledgers, and the Deployment that serves it."""
+        owner = await cluster.get(ref)
+        if owner is None:
+            return None
+        namespace = ref.namespace
+        runs = await _naming(cluster, TRAINING_RUN, namespace, ref.name)
+        deployments = await _naming(cluster, DEPLOYMENT, namespace, ref.name)
+        ledgers = await _run_ledgers(cluster, namespace, runs)
+        serving = eldest(deployments)
+        serving_ledger = serving_report = None
+        services: tuple[Document, ...] = ()
+        if serving is not None:
+            name = name_of(serving)
+            serving_ledger = await cluster.get(Ref(CONFIG_MAP, namespace, ledger_name(DEPLOYMENT.kind, name)))
+            services = (await cluster.list(RAY_SERVICE, namespace, {OWNER_UID_LABEL: uid_of(serving)})).items
+            serving_report = await cluster.get(Ref(CONFIG_MAP, namespace, report_name(DEPLOYMENT.kind, name)))
+        champion = _champion_run(serving_ledger)
+        own = Ref(DEPLOYMENT, namespace, ref.name)
+        live = await _read(cluster, (project.ledger_ref(owner), own))
+        return ProjectObserved(
+            owner=owner,
+            live={**live, **_by_ref(runs), ref: owner},
+            runs=runs,
+            run_ledgers=ledgers,
+            deployments=deployments,
+            deployment_ledger=serving_ledger,
+            deployment_report=serving_report,
+            ray_services=services,
+            champion_report=await cluster.get(Ref(CONFIG_MAP, namespace, report_name(TRAINING_RUN.kind, champion)))
+            if champion
+            else None,
+        )
+
+    def decide(self, observed: ProjectObserved, now: datetime) -> Plan:
+        """Return what to do: synchronous, total, pure."""
+        return project.decide(observed, now, self.settings)
+
+
+async def _naming(cluster: Cluster, kind: Kind, namespace: str, project_name: str) -> tuple[Document, ...]:
+    """All objects of a kind whose spec names the project, whoever created them."""
+    found = (await cluster.list(kind, namespace)).items
+    return tuple(each for each in found if text(each, "spec", "project") == project_name)
+
+
+async def _run_ledgers(cluster: Cluster, namespace: str, runs: Iterable[Document]) -> Mapping[str, Document]:
+    names = {ledger_name(TRAINING_RUN.kind, name_of(run)): name_of(run) for run in runs}
+    read = await _read(cluster, (Ref(CONFIG_MAP, namespace, name) for name in names))
+    return {names[ref.name]: document for ref, document in read.items()}
+
+
+async def _champion_ledger(cluster: Cluster, namespace: str, project_name: str) -> Document | None:
+    serving = eldest(await _naming(cluster, DEPLOYMENT, namespace, project_name))
+    if serving is None:
+        return None
+    return await cluster.get(Ref(CONFIG_MAP, namespace, ledger_name(DEPLOYMENT.kind, name_of(serving))))
+
+
+def _champion_run(config_map: Document | None) -> str | None:
+    """The run that made the stable version."""
+    content = records.ledger(DeploymentLedger, config_map)
+    policy = content.policies.get(content.stable.hash) if content.stable else None
+    return policy.model.run if policy and policy.model else None
+
+
+async def _read(cluster: Cluster, refs: Iterable[Ref]) -> dict[Ref, Document]:
+    """Those of the named objects that exist."""
+    found = [(ref, await cluster.get(ref)) for ref in refs]
+    return {ref: document for ref, document in found if document is not None}
+
+
+def _by_ref(found: Iterable[Document]) -> dict[Ref, Document]:
+    return {ref_of(each): each for each in found}

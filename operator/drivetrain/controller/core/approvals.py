@@ -1,0 +1,111 @@
+"""The project's memory of its runs: what they registered, what may enter a rollout, and what became of it. Pure."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal
+
+from drivetrain.api.ledger import DeploymentLedger, ProjectLedger, RunLedger, StartedRun
+from drivetrain.api.names import APPROVE_ANNOTATION
+from drivetrain.api.v1alpha1.loop import Loop
+from drivetrain.api.v1alpha1.trainingrun import TrainingRun
+from drivetrain.controller.core.rollout import names
+
+RUNS_LIMIT = 50
+COUNTED_LIMIT = 20
+COUNTED_REASONS = ("Harm", "Inconclusive", "LoadFailed")
+"""Rejections that speak against the loop; an abort is a person's decision."""
+
+
+def followed(
+    ledger: ProjectLedger, runs: tuple[TrainingRun, ...], run_ledgers: Mapping[str, RunLedger]
+) -> ProjectLedger:
+    """Take over what the runs' own ledgers say; runs that a person created are recorded as Manual."""
+    present = {run.metadata.name: run for run in runs}
+    known = {run.name for run in ledger.runs}
+    strangers = tuple(
+        StartedRun(name=name, cause="Manual", at=run.metadata.creation_timestamp, seen=True)
+        for name, run in sorted(present.items())
+        if name not in known and name in run_ledgers and run.metadata.creation_timestamp is not None
+    )
+    merged = (*strangers, *(_followed(run, run.name in present, run_ledgers.get(run.name)) for run in ledger.runs))
+    merged = tuple(_followed(run, True, run_ledgers.get(run.name)) if run in strangers else run for run in merged)
+    ordered = tuple(sorted(merged, key=lambda run: (run.at, run.name), reverse=True))[:RUNS_LIMIT]
+    return ledger if ordered == ledger.runs else ledger.model_copy(update={"runs": ordered})
+
+
+def _followed(run: StartedRun, present: bool, record: RunLedger | None) -> StartedRun:
+    update: dict[str, object] = {}
+    if present and not run.seen:
+        update |= {"seen": True, "evidence": {}, "window": None}
+    if not present and run.seen and not run.finished:
+        update["finished"] = "Deleted"
+    if present and record is not None:
+        verdict = "Refused" if record.finished == "Refused" and not run.verdict else run.verdict
+        update |= {
+            "finished": record.finished,
+            "gpu_seconds": record.gpu_seconds,
+            "version": record.version.version if record.version else None,
+            "lever_effect": record.lever_effect,
+            "verdict": verdict,
+        }
+    elif present and run.finished == "Deleted":
+        update["finished"] = ""
+    return run.model_copy(update=update)
+
+
+def judged(ledger: ProjectLedger, serving: DeploymentLedger | None) -> ProjectLedger:
+    """Take over what the rollout decided about each version, and count rejections in a row."""
+    if serving is None or serving.stable is None:
+        return ledger
+    stable = serving.policies.get(serving.stable.hash)
+    champion = stable.model.version if stable and stable.model else None
+    rejected = {each.version for each in serving.rejected if each.version is not None}
+    runs, in_a_row = [], ledger.rejected_in_a_row
+    for run in ledger.runs:
+        verdict: Literal["", "Promoted", "Rejected", "Refused", "Superseded"] = run.verdict
+        if run.version is not None and run.version == champion:
+            in_a_row = 0 if verdict != "Promoted" else in_a_row
+            verdict = "Promoted"
+        elif run.version in rejected and verdict != "Promoted":
+            verdict = "Rejected"
+        runs.append(run.model_copy(update={"verdict": verdict}))
+    causes = {run.version: run.cause for run in runs if run.version is not None}
+    fresh = [
+        each
+        for each in serving.rejected[:COUNTED_LIMIT]
+        if each.hash not in ledger.counted_rejections and each.version in causes
+    ]
+    in_a_row += sum(causes.get(each.version or "") != "Manual" and each.reason in COUNTED_REASONS for each in fresh)
+    counted = (*(each.hash for each in fresh), *ledger.counted_rejections)[:COUNTED_LIMIT]
+    return ledger.model_copy(update={"runs": tuple(runs), "rejected_in_a_row": in_a_row, "counted_rejections": counted})
+
+
+def approved(ledger: ProjectLedger, run_ledgers: Mapping[str, RunLedger], loop: Loop, asked: str) -> ProjectLedger:
+    """Let the newest version that passed its gates enter a rollout, with a person's consent where it is needed.
+
+    `asked` is the value of the approve annotation that was not acted on yet: the digest of a version.
+    """
+    passed: list[tuple[datetime, StartedRun, RunLedger]] = []
+    for run in ledger.runs:
+        record = run_ledgers.get(run.name)
+        if record is None or record.finished != "Approved" or record.version is None or record.finished_at is None:
+            continue
+        if run.verdict == "":
+            passed.append((record.finished_at, run, record))
+    if not passed:
+        return ledger
+    _, newest, record = max(passed, key=lambda each: (each[0], each[1].name))
+    version = record.version
+    assert version is not None
+    older = {run.name for _, run, _ in passed if run.name != newest.name}
+    if older:
+        runs = tuple(
+            run.model_copy(update={"verdict": "Superseded"}) if run.name in older else run for run in ledger.runs
+        )
+        ledger = ledger.model_copy(update={"runs": runs})
+    if ledger.approved == version:
+        return ledger
+    if loop.approval == "Manual" and not names(asked, version.digest):
+        return ledger.model_copy(update={"awaiting_approval": version})
+    answered = {**ledger.answered, APPROVE_ANNOTATION: asked} if asked else ledger.answered
+    return ledger.model_copy(update={"approved": version, "awaiting_approval": None, "answered": answered})

@@ -1,0 +1,161 @@
+"""The life of a run's attempts as changes of its ledger: pure, one function a transition.
+
+An attempt is open from `started` until `closed`; `finished` ends the run. Quota is held from `admitted` on, until
+`charged` adds up what it cost.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Literal
+
+from drivetrain.api.documents import Document, documents, name_of, text
+from drivetrain.api.ledger import RunLedger
+from drivetrain.api.v1alpha1.project import VersionReference
+from drivetrain.controller.core.conditions import clipped, moment
+
+FORMER_CLUSTERS = 20
+FAILURES = 10
+LOST_AFTER = timedelta(minutes=5)
+"""How long past its grace a Pod on a lost node still blocks the next attempt."""
+
+
+def is_open(ledger: RunLedger) -> bool:
+    """Whether an attempt is under way."""
+    return ledger.attempt_started_at is not None
+
+
+def used_up(ledger: RunLedger, attempts: int) -> bool:
+    """Whether all counted attempts are spent."""
+    return ledger.attempt - ledger.uncounted >= attempts
+
+
+def started(ledger: RunLedger, now: datetime, *, queued: bool) -> RunLedger:
+    """Open the next attempt; without a queue it holds what it needs at once."""
+    return ledger.model_copy(
+        update={
+            "attempt": ledger.attempt + 1,
+            "incarnation": 0,
+            "cluster": None,
+            "former_clusters": _former(ledger),
+            "attempt_started_at": now,
+            "active_since": None if queued else now,
+        }
+    )
+
+
+def admitted(ledger: RunLedger, now: datetime) -> RunLedger:
+    """Quota is held from now on."""
+    return ledger if ledger.active_since is not None else ledger.model_copy(update={"active_since": now})
+
+
+def charged(ledger: RunLedger, now: datetime, gpus: int) -> RunLedger:
+    """Quota was given back: add up the time, and the GPUs by that time."""
+    seconds = active_now(ledger, now)
+    return ledger.model_copy(
+        update={
+            "active_seconds": ledger.active_seconds + seconds,
+            "gpu_seconds": ledger.gpu_seconds + seconds * gpus,
+            "active_since": None,
+        }
+    )
+
+
+def incarnated(ledger: RunLedger, cluster: str, now: datetime, gpus: int) -> RunLedger:
+    """KubeRay made another cluster for the same attempt; the deadline runs on, the readiness deadline starts again."""
+    held = ledger.active_since is not None
+    ledger = charged(ledger, now, gpus)
+    return ledger.model_copy(
+        update={
+            "incarnation": ledger.incarnation + 1,
+            "cluster": cluster,
+            "former_clusters": _former(ledger),
+            "active_since": now if held else None,
+        }
+    )
+
+
+def closed(ledger: RunLedger, now: datetime, gpus: int, *, failure: str | None) -> RunLedger:
+    """End the attempt. None: it was not the work's fault, and does not count."""
+    ledger = charged(ledger, now, gpus)
+    if failure is None:
+        return ledger.model_copy(update={"attempt_started_at": None, "uncounted": ledger.uncounted + 1})
+    failures = (*ledger.failures, clipped(f"Attempt {ledger.attempt}: {failure}"))[-FAILURES:]
+    return ledger.model_copy(update={"attempt_started_at": None, "failures": failures})
+
+
+def finished(
+    ledger: RunLedger,
+    now: datetime,
+    gpus: int,
+    *,
+    state: Literal["Approved", "Refused", "Failed"],
+    reason: str,
+    message: str,
+    version: VersionReference | None = None,
+    lever_effect: Literal["Experimental", "Observational"] | None = None,
+) -> RunLedger:
+    """End the run."""
+    return charged(ledger, now, gpus).model_copy(
+        update={
+            "attempt_started_at": None,
+            "finished_at": now,
+            "finished": state,
+            "reason": reason,
+            "message": clipped(message),
+            "version": version,
+            "lever_effect": lever_effect,
+        }
+    )
+
+
+def active_now(ledger: RunLedger, now: datetime) -> float:
+    """Seconds that the current incarnation has held quota."""
+    return max((now - ledger.active_since).total_seconds(), 0.0) if ledger.active_since else 0.0
+
+
+def active_total(ledger: RunLedger, now: datetime) -> float:
+    """Seconds of quota over all incarnations: what the deadline counts."""
+    return ledger.active_seconds + active_now(ledger, now)
+
+
+def blocking(pods: Sequence[Document], now: datetime) -> tuple[Document, ...]:
+    """The Pods that keep the next attempt from starting: all but those that are lost with their node."""
+    return tuple(pod for pod in pods if not is_lost(pod, now))
+
+
+def is_lost(pod: Document, now: datetime) -> bool:
+    """Whether a Pod is Terminating well past its grace because its node is gone, as the taint manager says."""
+    due = moment(text(pod, "metadata", "deletionTimestamp"))
+    if due is None or now < due + LOST_AFTER:
+        return False
+    return any(
+        (text(each, "type"), text(each, "status"), text(each, "reason"))
+        == ("DisruptionTarget", "True", "DeletionByTaintManager")
+        for each in documents(pod, "status", "conditions")
+    )
+
+
+def trouble(pods: Sequence[Document]) -> tuple[str, str]:
+    """The reason and message of the first container that cannot start, empty where none says so."""
+    for pod in pods:
+        for key in ("initContainerStatuses", "containerStatuses"):
+            for status in documents(pod, "status", key):
+                reason = text(status, "state", "waiting", "reason")
+                if reason and reason not in ("ContainerCreating", "PodInitializing"):
+                    return reason, f"Pod {name_of(pod)}: {text(status, 'state', 'waiting', 'message') or reason}"
+    return "", ""
+
+
+def unschedulable(pods: Sequence[Document]) -> str:
+    """What the scheduler says of the first Pod that it cannot place, empty where it says nothing."""
+    for pod in pods:
+        for each in documents(pod, "status", "conditions"):
+            if text(each, "type") == "PodScheduled" and text(each, "status") == "False":
+                return f"Pod {name_of(pod)}: {text(each, 'message')}"
+    return ""
+
+
+def _former(ledger: RunLedger) -> tuple[str, ...]:
+    if ledger.cluster is None or ledger.cluster in ledger.former_clusters:
+        return ledger.former_clusters
+    return (ledger.cluster, *ledger.former_clusters)[:FORMER_CLUSTERS]

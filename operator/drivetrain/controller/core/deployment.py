@@ -1,0 +1,348 @@
+"""The decision about one Deployment: its cluster, its rollout, and what its replicas are told."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from drivetrain.api.documents import (
+    Document,
+    annotations_of,
+    labels_of,
+    name_of,
+    namespace_of,
+    text,
+    texts,
+    uid_of,
+)
+from drivetrain.api.errors import InvalidSpecError
+from drivetrain.api.kinds import CONFIG_MAP, DEPLOYMENT, RAY_SERVICE, Ref
+from drivetrain.api.ledger import DeploymentLedger, ProjectLedger, RunLedger, StableVariant
+from drivetrain.api.names import (
+    ABORT_ANNOTATION,
+    PAUSE_ANNOTATION,
+    PROMOTE_ANNOTATION,
+    RETRY_ANNOTATION,
+    REVISION_LABEL,
+    ledger_name,
+    report_name,
+)
+from drivetrain.api.policy import EndpointConfig, Policy, policy_hash
+from drivetrain.api.report import PolicyLoad, ServingReport
+from drivetrain.api.v1alpha1.deployment import Deployment
+from drivetrain.api.v1alpha1.lever import Exploration
+from drivetrain.api.v1alpha1.project import DrivetrainProject, VersionReference
+from drivetrain.controller.core import records
+from drivetrain.controller.core.conditions import (
+    Fact,
+    invalid_plan,
+    is_deleting,
+    parse,
+    stalled_plan,
+    transition,
+    unanswered,
+)
+from drivetrain.controller.core.deployment_view import View, deployment_status
+from drivetrain.controller.core.observations import DeploymentObserved
+from drivetrain.controller.core.plan import Apply, Delete, Effect, Plan
+from drivetrain.controller.core.revisions import (
+    DRAIN,
+    PENDING_WITHIN,
+    Clusters,
+    live_config,
+    revised,
+    to_keep,
+)
+from drivetrain.controller.core.rollout import Look, Target, advance, is_loaded, weight_of
+from drivetrain.controller.core.seniority import eldest
+from drivetrain.controller.manifests import records as manifests
+from drivetrain.controller.manifests.metadata import Owner
+from drivetrain.controller.manifests.ray_cluster import Runtime
+from drivetrain.controller.manifests.ray_service import cluster_config, ray_service, revision_of, service
+from drivetrain.controller.manifests.settings import Settings
+
+CLUSTER_LABEL = "ray.io/cluster"
+RETRY = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What the specs ask for."""
+
+    baseline: Policy
+    target: Target | None
+    fault: Fact | None
+    """Why the target cannot be known."""
+
+
+def decide(observed: DeploymentObserved, now: datetime, settings: Settings) -> Plan:
+    """Decide about a Deployment: total, pure."""
+    if is_deleting(observed.owner):
+        return Plan()
+    try:
+        deployment = parse(Deployment, observed.owner)
+        project = parse(DrivetrainProject, observed.project) if observed.project else None
+    except InvalidSpecError as error:
+        return invalid_plan(observed.owner, error, now)
+    served = project_of(deployment)
+    winner = eldest(observed.rivals) if deployment.spec.project is not None else None
+    if winner is not None and uid_of(winner) != uid_of(observed.owner):
+        told = f"Deployment {name_of(winner)} serves project {served} already. Delete one of the two."
+        return stalled_plan(observed.owner, Fact("ProjectAlreadyServed", told), now)
+    if project is None:
+        told = f"DrivetrainProject {served} does not exist: create it or name another."
+        return replace(stalled_plan(observed.owner, Fact("ProjectNotFound", told), now), wake_after=RETRY)
+    return _serve(observed, deployment, project, now, settings)
+
+
+def project_of(deployment: Deployment) -> str:
+    """The project whose policies are served: the one named, or the one that a pinned model belongs to."""
+    return deployment.spec.project or (deployment.spec.model.name if deployment.spec.model else "")
+
+
+def _serve(
+    observed: DeploymentObserved, deployment: Deployment, project: DrivetrainProject, now: datetime, settings: Settings
+) -> Plan:
+    owner = Owner.of(observed.owner, project.metadata.name)
+    refs = refs_of(observed.owner)
+    before = records.ledger(DeploymentLedger, observed.live.get(refs.ledger))
+    ledger = _rendered(before, deployment, settings)
+    runtime = Runtime(
+        deployment.spec.cluster.image or ledger.image or settings.ray_image,
+        deployment.spec.cluster.ray_version or ledger.ray_version or settings.ray_version,
+    )
+    config = cluster_config(owner, deployment.spec, project.spec.data.store, runtime)
+    clusters = Clusters(revision_of(config), observed.ray_services)
+    report = records.current_serving_report(ledger, observed.live.get(refs.report), observed.ray_services)
+    loads = {load.hash: load for load in report.loads} if report else {}
+    wanted = _wanted(observed, deployment, project, before)
+
+    ledger = revised(ledger, clusters, now)
+    ledger = _with_baseline(ledger, wanted.baseline, loads, now)
+    may_start = (
+        ledger.pending_revision is None
+        and policy_hash(wanted.baseline) == ledger.baseline
+        and clusters.ready(ledger.revision)
+        and report is not None
+    )
+    look = _look(deployment, project, wanted.target, ledger, report, may_start=may_start, owner=observed.owner)
+    if wanted.fault is None:
+        ledger = advance(ledger, look, now)
+    ledger = _pruned(ledger, policy_hash(wanted.baseline))
+
+    endpoint = endpoint_config(owner, deployment, project, ledger)
+    effects: list[Effect] = [Apply(each) for each in manifests.reporters(owner)]
+    effects.append(Apply(manifests.report(owner, emptied=_gone(observed, ledger))))
+    effects.append(Apply(manifests.policies(owner, ledger.policies)))
+    for revision in sorted({each for each in (ledger.revision, ledger.pending_revision) if each}):
+        live = records.service_of(revision, observed.ray_services)
+        stated = config if revision == clusters.desired or live is None else live_config(live)
+        effects.append(Apply(ray_service(owner, deployment.spec, stated, revision, endpoint)))
+    if (selected := ledger.revision or ledger.pending_revision) is not None:
+        effects.append(Apply(service(owner, selected)))
+    kept = to_keep(ledger, now)
+    for each in observed.ray_services:
+        if kept is not None and labels_of(each).get(REVISION_LABEL) not in kept:
+            effects.append(Delete(RAY_SERVICE, owner.namespace, name_of(each), uid_of(each)))
+    view = View(observed, deployment, project, ledger, look, report, clusters, wanted.fault)
+    status = deployment_status(view, now)
+    return Plan(
+        ledger=Apply(manifests.ledger(owner, ledger)) if ledger != before else None,
+        effects=(*effects, *transition(observed.owner, status.conditions, "Ready", "Degraded", "Progressing")),
+        status=status.model_dump(mode="json", by_alias=True, exclude_none=True),
+        wake_after=_wake_after(ledger, deployment, now),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentRefs:
+    """Names of the records of a Deployment."""
+
+    ledger: Ref
+    report: Ref
+
+
+def refs_of(owner: Document) -> DeploymentRefs:
+    """The records of this Deployment."""
+    namespace, name = namespace_of(owner), name_of(owner)
+    return DeploymentRefs(
+        ledger=Ref(CONFIG_MAP, namespace, ledger_name(DEPLOYMENT.kind, name)),
+        report=Ref(CONFIG_MAP, namespace, report_name(DEPLOYMENT.kind, name)),
+    )
+
+
+def endpoint_config(
+    owner: Owner, deployment: Deployment, project: DrivetrainProject, ledger: DeploymentLedger
+) -> EndpointConfig:
+    """What replicas are told: references and numbers."""
+    spec = deployment.spec
+    assert ledger.stable is not None
+    assert ledger.baseline is not None
+    candidate, pinned = ledger.candidate, spec.model is not None
+    since = ledger.stable.since
+    return EndpointConfig(
+        stable=ledger.stable.hash,
+        candidate=candidate.hash if candidate and candidate.phase == "Weighted" else None,
+        baseline=ledger.baseline,
+        load=tuple(sorted(ledger.policies.keys() - {ledger.stable.hash, ledger.baseline})),
+        weight=weight_of(ledger, spec.rollout),
+        holdout=0 if pinned else spec.rollout.holdout,
+        salt=owner.uid,
+        rollout=candidate.rollout if candidate else None,
+        stable_since=since.isoformat() if since else None,
+        exploration=Exploration(share=0) if pinned else project.spec.exploration,
+        fallback=spec.fallback,
+        analysis=spec.rollout.analysis,
+        monitoring=spec.monitoring,
+    )
+
+
+def policy_of(project: DrivetrainProject, model: VersionReference | None) -> Policy:
+    """The policy that this model makes under the project's objective and levers; without one, today's policy."""
+    spec = project.spec
+    return Policy(
+        model=model,
+        objective=spec.objective,
+        levers=spec.levers,
+        columns=spec.data.columns,
+        target=spec.data.target,
+        slices=spec.data.slices,
+    )
+
+
+def _rendered(ledger: DeploymentLedger, deployment: Deployment, settings: Settings) -> DeploymentLedger:
+    """Keep the default image that this generation was first rendered with: an operator upgrade replaces no cluster."""
+    if ledger.rendered_generation == deployment.metadata.generation and ledger.image is not None:
+        return ledger
+    return ledger.model_copy(
+        update={
+            "image": settings.ray_image,
+            "ray_version": settings.ray_version,
+            "rendered_generation": deployment.metadata.generation,
+        }
+    )
+
+
+def _wanted(
+    observed: DeploymentObserved, deployment: Deployment, project: DrivetrainProject, serving: DeploymentLedger
+) -> _Wanted:
+    baseline = policy_of(project, None)
+    pinned = deployment.spec.model
+    if pinned is not None:
+        version = _registered(observed.run_ledgers, pinned.version)
+        if version is None:
+            told = f"No run of project {pinned.name} has registered version {pinned.version}. Name one that exists."
+            return _Wanted(baseline, None, Fact("ModelNotFound", told))
+        policy = policy_of(project, version)
+        return _Wanted(baseline, Target(policy_hash(policy), policy, manual=True, pinned=True), None)
+    ledger = records.ledger(ProjectLedger, observed.project_ledger)
+    if ledger.approved is None:
+        return _Wanted(baseline, None, None)
+    policy = policy_of(project, _model_to_roll_out(project, ledger.approved, serving))
+    started = next((run for run in ledger.runs if policy.model and run.name == policy.model.run), None)
+    manual = started is None or started.cause == "Manual"
+    return _Wanted(baseline, Target(policy_hash(policy), policy, manual=manual), None)
+
+
+def _model_to_roll_out(
+    project: DrivetrainProject, approved: VersionReference, serving: DeploymentLedger
+) -> VersionReference | None:
+    """The approved version; under changed levers or objective the champion, if that version was rejected before."""
+    rejected = {each.hash for each in serving.rejected}
+    if policy_hash(policy_of(project, approved)) in rejected:
+        return approved
+    if all(each.version != approved.version for each in serving.rejected):
+        return approved
+    stable = serving.policies.get(serving.stable.hash) if serving.stable else None
+    return stable.model if stable else None
+
+
+def _registered(run_ledgers: tuple[Document, ...], version: str) -> VersionReference | None:
+    found = (records.ledger(RunLedger, each).version for each in run_ledgers)
+    return next((each for each in found if each is not None and each.version == version), None)
+
+
+def _with_baseline(
+    ledger: DeploymentLedger, policy: Policy, loads: dict[str, PolicyLoad], now: datetime
+) -> DeploymentLedger:
+    """Follow a changed baseline, once every replica holds it and no rollout is open; it is the first stable variant."""
+    hash_ = policy_hash(policy)
+    if ledger.baseline is None:
+        stable = StableVariant(hash=hash_, since=now)
+        return ledger.model_copy(update={"baseline": hash_, "stable": stable, "policies": {hash_: policy}})
+    if hash_ == ledger.baseline or ledger.candidate is not None:
+        return ledger
+    if hash_ not in ledger.policies:
+        return ledger.model_copy(update={"policies": {**ledger.policies, hash_: policy}})
+    if not is_loaded(hash_, loads):
+        return ledger
+    follows = ledger.stable is not None and ledger.stable.hash == ledger.baseline
+    stable = StableVariant(hash=hash_, since=now) if follows or ledger.stable is None else ledger.stable
+    return ledger.model_copy(update={"baseline": hash_, "stable": stable})
+
+
+def _look(
+    deployment: Deployment,
+    project: DrivetrainProject,
+    target: Target | None,
+    ledger: DeploymentLedger,
+    report: ServingReport | None,
+    *,
+    may_start: bool,
+    owner: Document,
+) -> Look:
+    evidence = report.rollout if report else None
+    candidate = ledger.candidate
+    if evidence is not None and (candidate is None or evidence.rollout != candidate.rollout):
+        evidence = None
+    asked = {
+        name: unanswered(owner, name, dict(ledger.answered))
+        for name in (ABORT_ANNOTATION, PROMOTE_ANNOTATION, RETRY_ANNOTATION)
+    }
+    return Look(
+        target=target,
+        rollout=deployment.spec.rollout,
+        kpi=project.spec.objective.kpi,
+        loads={load.hash: load for load in report.loads} if report else {},
+        evidence=evidence,
+        may_start=may_start,
+        paused=annotations_of(owner).get(PAUSE_ANNOTATION) == "true",
+        asked=asked,
+        uid=uid_of(owner),
+    )
+
+
+def _pruned(ledger: DeploymentLedger, next_baseline: str) -> DeploymentLedger:
+    """Forget policies that nobody needs any more."""
+    kept = {next_baseline, ledger.baseline}
+    kept |= {each.hash for each in (ledger.stable, ledger.candidate) if each is not None}
+    if kept >= ledger.policies.keys():
+        return ledger
+    return ledger.model_copy(
+        update={"policies": {name: policy for name, policy in ledger.policies.items() if name in kept}}
+    )
+
+
+def _gone(observed: DeploymentObserved, ledger: DeploymentLedger) -> tuple[str, ...]:
+    """Report keys of clusters that no longer exist."""
+    current = records.serving_cluster(records.service_of(ledger.revision, observed.ray_services))
+    if current is None:
+        return ()
+    known = {labels_of(pod).get(CLUSTER_LABEL, "") for pod in observed.pods}
+    for each in observed.ray_services:
+        known |= {
+            text(each, "status", part, "rayClusterName") for part in ("activeServiceStatus", "pendingServiceStatus")
+        }
+    written = texts(observed.live.get(refs_of(observed.owner).report) or {}, "data")
+    return tuple(key for key, content in written.items() if content and key not in known)
+
+
+def _wake_after(ledger: DeploymentLedger, deployment: Deployment, now: datetime) -> timedelta | None:
+    """The next deadline that no event announces."""
+    times = []
+    if ledger.pending_since is not None:
+        times.append(ledger.pending_since + PENDING_WITHIN)
+    if ledger.switched_at is not None:
+        times.append(ledger.switched_at + DRAIN)
+    if ledger.candidate is not None:
+        times.append(ledger.candidate.since + deployment.spec.rollout.analysis.deadline)
+    times = [time for time in times if time > now]
+    return max(min(times) - now, timedelta(seconds=1)) if times else None

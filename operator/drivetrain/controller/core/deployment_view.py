@@ -1,0 +1,237 @@
+"""The status of a Deployment: a view of its ledger, its clusters and the Monitor's report."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from drivetrain.api.documents import annotations_of, name_of
+from drivetrain.api.ledger import DeploymentLedger
+from drivetrain.api.meta import Condition
+from drivetrain.api.names import ENDPOINT_URL_ANNOTATION
+from drivetrain.api.report import DriftEvidence, KpiEvidence, ServingReport
+from drivetrain.api.v1alpha1.deployment import (
+    AnalysisStatus,
+    Deployment,
+    DeploymentStatus,
+    DriftStatus,
+    IntervalStatus,
+    RejectedVariant,
+    Variant,
+)
+from drivetrain.api.v1alpha1.project import DrivetrainProject, KpiStatus
+from drivetrain.controller.core import attempts, records
+from drivetrain.controller.core.conditions import Fact, clipped, condition, conditions, reason_of, settled
+from drivetrain.controller.core.observations import DeploymentObserved
+from drivetrain.controller.core.revisions import Clusters, is_overdue
+from drivetrain.controller.core.rollout import Look, judged, weight_of
+from drivetrain.controller.manifests.ray_service import HTTP_PORT
+
+SEVERITIES = ("None", "Warn", "Severe")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Everything that the status tells."""
+
+    observed: DeploymentObserved
+    deployment: Deployment
+    project: DrivetrainProject
+    ledger: DeploymentLedger
+    look: Look
+    report: ServingReport | None
+    clusters: Clusters
+    fault: Fact | None
+
+    @property
+    def serves(self) -> bool:
+        """Whether the variant that is meant to serve does."""
+        return self.clusters.ready(self.ledger.revision) and not self.is_waiting_for_pinned
+
+    @property
+    def is_waiting_for_pinned(self) -> bool:
+        """Whether a pinned version has never served: today's policy is no answer on /v2."""
+        stable = self.ledger.stable
+        return self.deployment.spec.model is not None and (stable is None or stable.hash == self.ledger.baseline)
+
+    @property
+    def rejection(self) -> RejectedVariant | None:
+        """The rejection of the very policy that is wanted now."""
+        target = self.look.target
+        return next((each for each in self.ledger.rejected if target and each.hash == target.hash), None)
+
+
+def deployment_status(view: View, now: datetime) -> DeploymentStatus:
+    """The status of a Deployment that has children."""
+    found, why = _conditions(view, now)
+    ledger, report = view.ledger, view.report
+    weight = weight_of(ledger, view.deployment.spec.rollout)
+    candidate = ledger.candidate
+    return DeploymentStatus(
+        observed_generation=view.deployment.metadata.generation,
+        conditions=settled(view.observed.owner, found, now),
+        url=_url(view),
+        replicas=report.replicas if report else 0,
+        stable=_variant(ledger, ledger.stable.hash, ledger.stable.since) if ledger.stable else None,
+        candidate=_variant(ledger, candidate.hash, candidate.since) if candidate else None,
+        weight=weight,
+        step=candidate.step if candidate and candidate.phase == "Weighted" else None,
+        rejected=ledger.rejected[:10],
+        analysis=_analysis(view),
+        drift=drift_status(report.drift) if report and report.drift else None,
+        kpi=kpi_status(report.kpi, view.project) if report and report.kpi else None,
+        why=clipped(why),
+    )
+
+
+def kpi_status(kpi: KpiEvidence, project: DrivetrainProject) -> KpiStatus:
+    """The KPI as status shows it."""
+    return KpiStatus(
+        mean=kpi.mean,
+        lower=kpi.lower,
+        upper=kpi.upper,
+        versus_holdout=kpi.versus_holdout,
+        decisions=kpi.decisions,
+        unit=project.spec.objective.kpi.unit,
+    )
+
+
+def drift_status(drift: DriftEvidence) -> DriftStatus:
+    """The detectors as status shows them."""
+    worst = max((drift.covariate, drift.calibration, drift.kpi), key=lambda each: SEVERITIES.index(each.severity))
+    return DriftStatus(
+        severity=worst.severity,
+        covariate=drift.covariate.message,
+        calibration=drift.calibration.message,
+        kpi=drift.kpi.message,
+    )
+
+
+def _conditions(view: View, now: datetime) -> tuple[tuple[Condition, ...], str]:
+    """The conditions, and in a sentence why it waits or failed."""
+    ledger = view.ledger
+    others: list[Condition] = []
+    if view.deployment.spec.queue is not None:
+        told = "Kueue does not queue RayServices here; the namespace's ResourceQuota bounds serving."
+        others.append(condition("Queued", "False", Fact("QueueingUnsupported", told)))
+    if view.report and view.report.drift and view.report.drift.miscalibrated:
+        told = (
+            "Predictions are off by more than the tolerance since the promotion; drift is judged against that offset."
+        )
+        others.append(condition("Miscalibrated", "True", Fact("OffsetBeyondTolerance", told)))
+    progress = _progress(view)
+    if progress is not None:
+        others.append(condition("Progressing", "True", progress))
+    degraded = _degraded(view)
+    if degraded is not None:
+        others.append(condition("Degraded", "True", degraded))
+    if not view.serves and view.fault is None:
+        starting = _starting(view, now)
+        stalled = starting.reason not in ("Starting", "Loading")
+        state = conditions(
+            ready=False,
+            why=starting,
+            reconciling=None if stalled else starting,
+            stalled=starting if stalled else None,
+        )
+        return (*state, *others), starting.message
+    stable = ledger.policies.get(ledger.stable.hash) if ledger.stable else None
+    name = f"version {stable.model.version}" if stable and stable.model else "today's policy"
+    why = Fact("Serving", f"Serves {name}.") if view.serves else view.fault
+    assert why is not None
+    stalled_by = view.fault or _unknown_model(view)
+    waits = progress if stalled_by is None else None
+    concern = stalled_by or progress or degraded
+    state = conditions(ready=view.serves, why=why, reconciling=waits, stalled=stalled_by)
+    return (*state, *others), concern.message if concern else ""
+
+
+def _starting(view: View, now: datetime) -> Fact:
+    """Why nothing answers yet."""
+    reason, told = attempts.trouble(view.observed.pods)
+    if reason == "CreateContainerConfigError" and "secret" in told.lower():
+        return Fact("SecretMissing", f"{told}. Create the Secret with the keys that store and auth name.")
+    if view.rejection is not None:
+        return Fact(_load_reason(view.rejection), view.rejection.message)
+    if view.clusters.ready(view.ledger.revision):
+        return Fact("Loading", "The endpoint is up and loads the pinned version.")
+    told = told or attempts.unschedulable(view.observed.pods) or "The Ray cluster of the endpoint is starting."
+    return Fact("ClusterNotReady" if is_overdue(view.ledger, now) else "Starting", told)
+
+
+def _progress(view: View) -> Fact | None:
+    """What is under way."""
+    ledger, candidate = view.ledger, view.ledger.candidate
+    if candidate is not None:
+        if view.look.evidence is not None and view.look.evidence.halted:
+            return Fact(reason_of(view.look.evidence.halted, "Halted"), view.look.evidence.message or "Halted.")
+        if view.look.paused:
+            return Fact("Paused", "Paused by annotation; harm still rejects.")
+        if candidate.phase == "Loading":
+            return Fact("Loading", f"Replicas load candidate {candidate.hash}.")
+        weight = weight_of(ledger, view.deployment.spec.rollout)
+        message = view.look.evidence.message if view.look.evidence else ""
+        return Fact("RollingOut", f"Candidate {candidate.hash} gets {weight} % of units. {message}".strip())
+    if ledger.revision is not None and ledger.pending_revision is not None:
+        return Fact(
+            "ReplacingCluster", f"Cluster {ledger.pending_revision} is being made ready beside the one that serves."
+        )
+    return None
+
+
+def _degraded(view: View) -> Fact | None:
+    """What is not as wanted although the stable variant serves."""
+    rejection = view.rejection
+    if rejection is not None:
+        return Fact("CandidateRejected", f"{rejection.reason}: {rejection.message}")
+    if view.ledger.failed_revision == view.clusters.desired:
+        told = "The changed cluster did not become ready in time; the old one serves on. Change the spec to try again."
+        return Fact("ClusterNotReady", told)
+    return view.fault
+
+
+def _unknown_model(view: View) -> Fact | None:
+    """A version that does not exist stalls, because nothing but another spec can help."""
+    rejection = view.rejection
+    if rejection is None or rejection.reason != "LoadFailed" or _load_reason(rejection) != "ModelNotFound":
+        return None
+    return Fact("ModelNotFound", rejection.message)
+
+
+def _load_reason(rejection: RejectedVariant) -> str:
+    """The replicas' own reason, which the message of a LoadFailed begins with."""
+    return reason_of(rejection.message.partition(":")[0], rejection.reason)
+
+
+def _url(view: View) -> str | None:
+    service = records.service_of(view.ledger.revision, view.observed.ray_services)
+    if service is None:
+        return None
+    owner = view.deployment.metadata
+    stated = annotations_of(service).get(ENDPOINT_URL_ANNOTATION)
+    return stated or f"http://{name_of(view.observed.owner)}.{owner.namespace}.svc:{HTTP_PORT}"
+
+
+def _variant(ledger: DeploymentLedger, hash_: str, since: datetime | None) -> Variant:
+    policy = ledger.policies.get(hash_)
+    return Variant(hash=hash_, version=policy.model.version if policy and policy.model else None, since=since)
+
+
+def _analysis(view: View) -> AnalysisStatus | None:
+    evidence, found = view.look.evidence, judged(view.ledger, view.look)
+    if evidence is None or found is None:
+        return None
+    return AnalysisStatus(
+        outcomes_stable=evidence.outcomes_stable,
+        outcomes_candidate=evidence.outcomes_candidate,
+        intervals=tuple(
+            IntervalStatus(
+                metric=each.metric,
+                estimate=each.evidence.estimate,
+                lower=each.evidence.lower,
+                upper=each.evidence.upper,
+                verdict=each.word,
+            )
+            for each in found.all
+        ),
+        projected_verdict_at=evidence.projected_verdict_at,
+        message=evidence.message,
+    )

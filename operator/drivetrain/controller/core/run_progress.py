@@ -1,0 +1,212 @@
+"""How a run moves on: its ledger after one more look at its job, Pods, quota and report. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from drivetrain.api.documents import Document, labels_of, text
+from drivetrain.api.layout import location_of
+from drivetrain.api.ledger import RunLedger
+from drivetrain.api.names import ATTEMPT_LABEL, CANCEL_ANNOTATION
+from drivetrain.api.report import RunResult, TrainingReport
+from drivetrain.api.runspec import RunSpec
+from drivetrain.api.v1alpha1.dataset import SecretReference
+from drivetrain.api.v1alpha1.project import VersionReference
+from drivetrain.api.v1alpha1.trainingrun import TrainingRun
+from drivetrain.controller.core import attempts
+from drivetrain.controller.core.conditions import is_deleting, moment, reason_of
+from drivetrain.controller.core.queueing import Quota
+from drivetrain.controller.manifests.metadata import Owner
+
+READY_WITHIN = timedelta(minutes=15)
+"""From quota to a running job."""
+HEARTBEAT_WITHIN = timedelta(minutes=10)
+"""Longest silence of a running driver."""
+RESULT_WITHIN = timedelta(seconds=30)
+"""How long a result may take to be seen after the job has ended."""
+END_WITHIN = timedelta(minutes=5)
+"""How long a job may take to end by itself after its result."""
+RETRY = timedelta(minutes=1)
+"""How soon to look again for what no watch tells us about."""
+ENDED = ("Complete", "Failed")
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """One observation, read and typed."""
+
+    run: TrainingRun
+    owner: Owner
+    spec: RunSpec
+    credentials: SecretReference | None
+    job: Document | None
+    """The RayJob of the ledger's attempt."""
+    jobs: tuple[Document, ...]
+    pods: tuple[Document, ...]
+    report: TrainingReport | None
+    quota: Quota
+    queued: bool
+    cancel: str
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that the run holds while it has quota."""
+        scaling = self.spec.spec.scaling
+        return self.spec.spec.cluster.head.gpu + scaling.workers * scaling.resources_per_worker.gpu
+
+    @property
+    def phase(self) -> str:
+        """KubeRay's name for where the job stands."""
+        return text(self.job or {}, "status", "jobDeploymentStatus")
+
+    @property
+    def attempt_pods(self) -> tuple[Document, ...]:
+        """Pods of the attempt that the job belongs to."""
+        attempt = labels_of(self.job or {}).get(ATTEMPT_LABEL)
+        return tuple(pod for pod in self.pods if labels_of(pod).get(ATTEMPT_LABEL) == attempt)
+
+
+def progress(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
+    """The ledger after this observation. The rules, in order:
+
+    1. a finished run stays as it is; a cancelled one finishes;
+    2. an open attempt is followed, and closed when it failed, was suspended or was taken away;
+    3. otherwise the next attempt opens, once nothing of the last one is left, until all are used up.
+    """
+    if ledger.finished:
+        return ledger
+    if facts.cancel:
+        answered = {**ledger.answered, CANCEL_ANNOTATION: facts.cancel}
+        ledger = ledger.model_copy(update={"cancelled": True, "answered": answered})
+        return attempts.finished(
+            ledger, now, facts.gpus, state="Failed", reason="Cancelled", message="Cancelled on request."
+        )
+    if attempts.is_open(ledger):
+        return _follow(ledger, facts, now)
+    if facts.run.spec.suspend:
+        return ledger
+    if attempts.used_up(ledger, facts.run.spec.attempts):
+        return attempts.finished(
+            ledger,
+            now,
+            facts.gpus,
+            state="Failed",
+            reason="AttemptsExhausted",
+            message=f"{ledger.failures[-1]} No attempts are left." if ledger.failures else "No attempts are left.",
+        )
+    if facts.jobs or attempts.blocking(facts.pods, now):
+        return ledger
+    return attempts.started(ledger, now, queued=facts.queued)
+
+
+def _follow(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
+    """Follow an open attempt."""
+    job = facts.job
+    cluster = text(job or {}, "status", "rayClusterName")
+    if cluster and cluster != ledger.cluster and cluster not in ledger.former_clusters:
+        return attempts.incarnated(ledger, cluster, now, facts.gpus)
+    report = facts.report
+    if report is not None and report.data_version and report.data_version != ledger.data_version:
+        ledger = ledger.model_copy(update={"data_version": report.data_version})
+    if report is not None and report.result is not None:
+        return _settle(ledger, facts, report.result, now)
+    if facts.run.spec.suspend:
+        return attempts.closed(ledger, now, facts.gpus, failure=None)
+    if job is None:
+        if ledger.cluster is None:
+            return ledger  # written before the job itself: the plan applies it
+        return attempts.closed(ledger, now, facts.gpus, failure="its RayJob is gone.")
+    if is_deleting(job):
+        return attempts.closed(ledger, now, facts.gpus, failure="its RayJob was deleted.")
+    ledger = attempts.admitted(ledger, now) if facts.quota.reserved else attempts.charged(ledger, now, facts.gpus)
+    return _judge(ledger, facts, now)
+
+
+def _judge(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
+    """Close or finish an attempt whose job went wrong or whose time is up."""
+    if facts.phase == "ValidationFailed":
+        message = text(facts.job or {}, "status", "message") or "KubeRay refuses the RayJob."
+        return attempts.finished(ledger, now, facts.gpus, state="Failed", reason="RayJobInvalid", message=message)
+    if facts.phase in ENDED:
+        ended = moment(text(facts.job or {}, "status", "endTime")) or ledger.attempt_started_at or now
+        if now < ended + RESULT_WITHIN:
+            return ledger
+        told = text(facts.job or {}, "status", "message") or text(facts.job or {}, "status", "reason") or facts.phase
+        return attempts.closed(ledger, now, facts.gpus, failure=f"the job ended without a result ({told}).")
+    if attempts.active_total(ledger, now) >= facts.run.spec.deadline.total_seconds():
+        return attempts.finished(
+            ledger,
+            now,
+            facts.gpus,
+            state="Failed",
+            reason="DeadlineExceeded",
+            message="The run used up its deadline. Raise spec.deadline in another run, or make it smaller.",
+        )
+    life = due(ledger, facts)
+    if life is None or now < life[0]:
+        return ledger
+    return attempts.closed(ledger, now, facts.gpus, failure=life[1])
+
+
+def due(ledger: RunLedger, facts: RunFacts) -> tuple[datetime, str] | None:
+    """Until when the attempt must show life, and what is said of it if it does not."""
+    if ledger.active_since is None or missing_secret(facts):
+        return None
+    if facts.phase == "Running":
+        last = max(ledger.active_since, facts.report.at) if facts.report else ledger.active_since
+        return last + HEARTBEAT_WITHIN, f"its driver was silent for {HEARTBEAT_WITHIN}."
+    why = attempts.trouble(facts.attempt_pods)[1] or attempts.unschedulable(facts.attempt_pods) or "no Pod says why."
+    return ledger.active_since + READY_WITHIN, f"the job did not run {READY_WITHIN} after it got its resources: {why}"
+
+
+def _settle(ledger: RunLedger, facts: RunFacts, result: RunResult, now: datetime) -> RunLedger:
+    """Take the driver's word where it fits the project: the report is untrusted."""
+    reason = reason_of(result.reason)
+    if result.state == "Failed":
+        if not result.permanent:
+            return attempts.closed(ledger, now, facts.gpus, failure=f"{reason}: {result.message}")
+        return attempts.finished(ledger, now, facts.gpus, state="Failed", reason=reason, message=result.message)
+    version = None
+    if result.version and result.digest:
+        version = VersionReference(version=result.version, digest=result.digest, run=facts.owner.name)
+    if result.state == "Refused":
+        failed = [gate for gate in facts.report.gates if gate.verdict == "Failed"] if facts.report else []
+        message = "; ".join(f"{gate.name}: {gate.message or gate.value}" for gate in failed) or result.message
+        return attempts.finished(
+            ledger,
+            now,
+            facts.gpus,
+            state="Refused",
+            reason="GateFailed",
+            message=message,
+            version=version,
+            lever_effect=result.lever_effect,
+        )
+    if fault := _misfit(facts.spec, result):
+        return attempts.finished(ledger, now, facts.gpus, state="Failed", reason="ReportInvalid", message=fault)
+    return attempts.finished(
+        ledger,
+        now,
+        facts.gpus,
+        state="Approved",
+        reason="Succeeded",
+        message=f"Version {result.version} passed all gates.",
+        version=version,
+        lever_effect=result.lever_effect,
+    )
+
+
+def _misfit(spec: RunSpec, result: RunResult) -> str:
+    """Why an approved version must not count, empty if it may."""
+    if not result.version or not result.digest or not result.uri:
+        return "The driver reported an approved version without its version, digest or uri."
+    if result.project_uid != spec.project_uid:
+        return f"The reported version belongs to another project ({result.project_uid})."
+    if not location_of(spec.data.store.uri).holds(result.uri):
+        return f"The reported model lies outside the project's store: {result.uri}."
+    return ""
+
+
+def missing_secret(facts: RunFacts) -> str:
+    """The kubelet's message where a Pod waits for a Secret or one of its keys, else empty."""
+    reason, message = attempts.trouble(facts.attempt_pods)
+    return message if reason == "CreateContainerConfigError" and "secret" in message.lower() else ""

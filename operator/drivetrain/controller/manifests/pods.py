@@ -1,0 +1,169 @@
+"""Pod templates of Ray clusters: what Pod Security `restricted` asks for, and the environment our programs read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from drivetrain.api.documents import JSON, Document
+from drivetrain.api.names import (
+    NAMESPACE_ENV,
+    SERVICE_ACCOUNT_DIRECTORY,
+    SERVICE_ACCOUNT_ENV,
+    WORK_DIRECTORY,
+    WORK_ENV,
+)
+from drivetrain.api.v1alpha1.dataset import SecretReference
+from drivetrain.api.v1alpha1.training import Cluster, Resources
+
+TOKEN_SECONDS = 3600
+USER = 1000
+"""The user that Ray images run as; a number, because the kubelet cannot tell that a name is not root."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A volume and where the container sees it."""
+
+    name: str
+    path: str
+    source: Document
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PodPlan:
+    """What one Pod template is made of."""
+
+    container: str
+    image: str
+    resources: Resources
+    account: str
+    labels: Mapping[str, str]
+    environment: tuple[Document, ...]
+    mounts: tuple[Mount, ...] = ()
+    ports: Mapping[str, int] = field(default_factory=dict)
+    restart_policy: str = ""
+
+
+def template(plan: PodPlan, cluster: Cluster) -> Document:
+    """The Pod template: non-root, no privileges, read-only root with scratch space, no token unless mounted."""
+    mounts = (*SCRATCH, *plan.mounts)
+    container: dict[str, JSON] = {
+        "name": plan.container,
+        "image": plan.image,
+        "imagePullPolicy": "IfNotPresent",
+        "env": list(plan.environment),
+        "resources": quantities(plan.resources),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "volumeMounts": [
+            {"name": mount.name, "mountPath": mount.path, **({"readOnly": True} if mount.read_only else {})}
+            for mount in mounts
+        ],
+    }
+    if plan.ports:
+        container["ports"] = [
+            {"name": name, "containerPort": port, "protocol": "TCP"} for name, port in plan.ports.items()
+        ]
+    spec: dict[str, JSON] = {
+        "serviceAccountName": plan.account,
+        "automountServiceAccountToken": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [{"name": mount.name, **mount.source} for mount in mounts],
+    }
+    if plan.restart_policy:
+        spec["restartPolicy"] = plan.restart_policy
+    if cluster.node_selector:
+        spec["nodeSelector"] = dict(sorted(cluster.node_selector.items()))
+    if cluster.tolerations:
+        spec["tolerations"] = [
+            toleration.model_dump(mode="json", by_alias=True, exclude_none=True) for toleration in cluster.tolerations
+        ]
+    return {"metadata": {"labels": dict(sorted(plan.labels.items()))}, "spec": spec}
+
+
+def quantities(resources: Resources) -> Document:
+    """Requests equal to limits, so that a Pod gets what Kueue counted for it."""
+    amounts: dict[str, JSON] = {"cpu": resources.cpu, "memory": resources.memory}
+    if resources.gpu:
+        amounts["nvidia.com/gpu"] = str(resources.gpu)
+    return {"requests": dict(amounts), "limits": dict(amounts)}
+
+
+def empty_dir(name: str, path: str, *, medium: str = "") -> Mount:
+    """Scratch space that lives as long as the Pod."""
+    return Mount(name, path, {"emptyDir": {"medium": medium} if medium else {}}, read_only=False)
+
+
+def config_map(name: str, path: str, source: str) -> Mount:
+    """The keys of a ConfigMap as files."""
+    return Mount(name, path, {"configMap": {"name": source}})
+
+
+def secret(name: str, path: str, source: SecretReference) -> Mount:
+    """The keys of a Secret as files."""
+    return Mount(name, path, {"secret": {"secretName": source.secret_name}})
+
+
+def api_token() -> Mount:
+    """What a mounted ServiceAccount token looks like everywhere, for the one Pod that reports."""
+    return Mount(
+        "kube-api-access",
+        SERVICE_ACCOUNT_DIRECTORY,
+        {
+            "projected": {
+                "sources": [
+                    {"serviceAccountToken": {"expirationSeconds": TOKEN_SECONDS, "path": "token"}},
+                    {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+                    {
+                        "downwardAPI": {
+                            "items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]
+                        }
+                    },
+                ]
+            }
+        },
+    )
+
+
+SCRATCH = (
+    empty_dir("tmp", "/tmp"),  # noqa: S108 - a mount path inside the Pod
+    empty_dir("shm", "/dev/shm", medium="Memory"),  # noqa: S108 - a mount path inside the Pod
+    empty_dir("work", WORK_DIRECTORY),
+)
+
+
+def variables(values: Mapping[str, str]) -> tuple[Document, ...]:
+    """Environment variables with plain values, in the order given."""
+    return tuple({"name": name, "value": value} for name, value in values.items())
+
+
+def secret_variables(source: SecretReference, *keys: str, optional: bool = False) -> tuple[Document, ...]:
+    """Environment variables that take their values from the Secret's keys of the same name."""
+    return tuple(
+        {
+            "name": key,
+            "valueFrom": {
+                "secretKeyRef": {"name": source.secret_name, "key": key, **({"optional": True} if optional else {})}
+            },
+        }
+        for key in keys
+    )
+
+
+def base_environment(*, reports: bool) -> tuple[Document, ...]:
+    """What every Ray container is told; the serving flags sit everywhere, because Ray reads them where it starts."""
+    namespace: Document = {"name": NAMESPACE_ENV, "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}
+    values = {WORK_ENV: WORK_DIRECTORY, "RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
+    if reports:
+        values[SERVICE_ACCOUNT_ENV] = SERVICE_ACCOUNT_DIRECTORY
+    return (namespace, *variables(values))

@@ -1,0 +1,127 @@
+"""The RayJob of one attempt of a run."""
+
+from drivetrain.api.documents import JSON, Document
+from drivetrain.api.kinds import RAY_JOB
+from drivetrain.api.names import (
+    ATTEMPT_ENV,
+    ATTEMPT_LABEL,
+    PIPELINE_ENTRYPOINT,
+    PRIORITY_LABEL,
+    QUEUE_LABEL,
+    REPORT_ENV,
+    RUN_UID_LABEL,
+    SOURCES_DIRECTORY,
+    SOURCES_ENV,
+    SPEC_DIRECTORY,
+    SPEC_ENV,
+    SPEC_KEY,
+    TRACKING_ENV,
+    account_name,
+    ray_job_name,
+    report_name,
+    spec_name,
+)
+from drivetrain.api.runspec import RunSpec
+from drivetrain.api.v1alpha1.dataset import SecretReference
+from drivetrain.api.v1alpha1.training import Queue, Resources
+from drivetrain.controller.manifests import pods
+from drivetrain.controller.manifests.metadata import Owner, child
+from drivetrain.controller.manifests.ray_cluster import PORTS, Runtime, ray_cluster
+from drivetrain.controller.manifests.settings import Settings
+
+S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+MLFLOW_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+SUBMITTER = Resources(cpu="200m", memory="512Mi")
+
+
+def ray_job(
+    owner: Owner,
+    spec: RunSpec,
+    attempt: int,
+    settings: Settings,
+    *,
+    tracking_credentials: SecretReference | None = None,
+) -> Document:
+    """The RayJob of this attempt. KubeRay retries nothing (`backoffLimit: 0`): attempts are ours.
+
+    `suspend` is never stated, because Kueue owns it.
+    """
+    runtime = Runtime.of(spec.spec.cluster, settings)
+    labels = attempt_labels(owner, attempt)
+    account = account_name(owner.kind.kind, owner.name)
+    shared = (*pods.secret_variables(spec.data.store.credentials, *S3_KEYS),)
+    values = {
+        SPEC_ENV: f"{SPEC_DIRECTORY}/{SPEC_KEY}",
+        REPORT_ENV: report_name(owner.kind.kind, owner.name),
+        ATTEMPT_ENV: str(attempt),
+        SOURCES_ENV: SOURCES_DIRECTORY,
+    }
+    if spec.tracking_uri:
+        values[TRACKING_ENV] = spec.tracking_uri
+    if tracking_credentials is not None:
+        shared += pods.secret_variables(tracking_credentials, *MLFLOW_KEYS)
+    spec_mount = pods.config_map("spec", SPEC_DIRECTORY, spec_name(owner.name))
+    sources = tuple(
+        pods.secret(f"source-{index}", f"{SOURCES_DIRECTORY}/{source.name}", source.credentials)
+        for index, source in enumerate(spec.data.sources)
+        if source.credentials is not None
+    )
+    head = pods.PodPlan(
+        container="ray-head",
+        image=runtime.image,
+        resources=spec.spec.cluster.head,
+        account=account,
+        labels=labels,
+        environment=(*pods.base_environment(reports=True), *pods.variables(values), *shared),
+        mounts=(spec_mount, *sources, pods.api_token()),
+        ports=PORTS,
+    )
+    worker = pods.PodPlan(
+        container="ray-worker",
+        image=runtime.image,
+        resources=spec.spec.scaling.resources_per_worker,
+        account=account,
+        labels=labels,
+        environment=(*pods.base_environment(reports=False), *pods.variables(values), *shared),
+        mounts=(spec_mount,),
+    )
+    submitter = pods.PodPlan(
+        container="ray-job-submitter",
+        image=runtime.image,
+        resources=SUBMITTER,
+        account=account,
+        labels=labels,
+        environment=pods.base_environment(reports=False),
+        restart_policy="Never",
+    )
+    cluster = spec.spec.cluster
+    body: dict[str, JSON] = {
+        "spec": {
+            "entrypoint": PIPELINE_ENTRYPOINT,
+            "submissionMode": "K8sJobMode",
+            "backoffLimit": 0,
+            "shutdownAfterJobFinishes": True,
+            "submitterPodTemplate": pods.template(submitter, cluster),
+            "rayClusterSpec": ray_cluster(
+                runtime,
+                head=pods.template(head, cluster),
+                worker=pods.template(worker, cluster),
+                workers=spec.spec.scaling.workers,
+            ),
+        }
+    }
+    return child(
+        RAY_JOB, ray_job_name(owner.name, attempt), owner, body, labels={**labels, **queue_labels(spec.spec.queue)}
+    )
+
+
+def attempt_labels(owner: Owner, attempt: int) -> dict[str, str]:
+    """Labels of everything that belongs to one attempt."""
+    return {**owner.labels, RUN_UID_LABEL: owner.uid, ATTEMPT_LABEL: str(attempt)}
+
+
+def queue_labels(queue: Queue | None) -> dict[str, str]:
+    """Labels by which Kueue admits the work."""
+    if queue is None:
+        return {}
+    return {QUEUE_LABEL: queue.name, **({PRIORITY_LABEL: queue.priority_class} if queue.priority_class else {})}

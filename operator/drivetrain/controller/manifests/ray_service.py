@@ -1,0 +1,196 @@
+"""The RayService of a Deployment's cluster revision, and the Service that clients reach it by."""
+
+from decimal import Decimal
+
+from drivetrain.api.canonical import canonical_json, digest
+from drivetrain.api.documents import JSON, Document, value
+from drivetrain.api.kinds import RAY_SERVICE, SERVICE
+from drivetrain.api.names import (
+    DEPLOYMENT_ENV,
+    KEYS_DIRECTORY,
+    KEYS_ENV,
+    OWNER_UID_LABEL,
+    POLICIES_DIRECTORY,
+    POLICIES_ENV,
+    PROJECT_ENV,
+    REPORT_ENV,
+    REVISION_LABEL,
+    SERVE_IMPORT_PATH,
+    STORE_ENV,
+    account_name,
+    policies_name,
+    ray_service_name,
+    report_name,
+)
+from drivetrain.api.policy import EndpointConfig
+from drivetrain.api.v1alpha1.dataset import SecretReference, Store
+from drivetrain.api.v1alpha1.deployment import DeploymentSpec
+from drivetrain.api.v1alpha1.training import Resources
+from drivetrain.controller.manifests import pods
+from drivetrain.controller.manifests.metadata import Owner, child
+from drivetrain.controller.manifests.ray_cluster import PORTS, Runtime, ray_cluster
+from drivetrain.controller.manifests.ray_job import S3_KEYS
+
+HTTP_PORT = 8000
+APPLICATION = "endpoint"
+HEAD_RESOURCE = "node:__internal_head__"
+"""Ray gives it to the head and to no other node: who asks for a little of it runs there."""
+_SIZE_FIELDS = ("replicas", "minReplicas", "maxReplicas")
+
+
+def cluster_config(owner: Owner, spec: DeploymentSpec, store: Store, runtime: Runtime) -> Document:
+    """The `rayClusterConfig`, without the label of its own revision."""
+    account = account_name(owner.kind.kind, owner.name)
+    values = {
+        PROJECT_ENV: owner.project,
+        DEPLOYMENT_ENV: owner.name,
+        REPORT_ENV: report_name(owner.kind.kind, owner.name),
+        POLICIES_ENV: POLICIES_DIRECTORY,
+        KEYS_ENV: KEYS_DIRECTORY,
+        STORE_ENV: canonical_json(store),
+    }
+    shared = (*pods.variables(values), *pods.secret_variables(store.credentials, *S3_KEYS))
+    mounts = (
+        pods.config_map("policies", POLICIES_DIRECTORY, policies_name(owner.name)),
+        pods.secret("keys", KEYS_DIRECTORY, SecretReference(secret_name=spec.auth.secret_name)),
+    )
+    head = pods.PodPlan(
+        container="ray-head",
+        image=runtime.image,
+        resources=spec.cluster.head,
+        account=account,
+        labels=owner.labels,
+        environment=(*pods.base_environment(reports=True), *shared),
+        mounts=(*mounts, pods.api_token()),
+        ports=PORTS,
+    )
+    worker = pods.PodPlan(
+        container="ray-worker",
+        image=runtime.image,
+        resources=spec.resources,
+        account=account,
+        labels=owner.labels,
+        environment=(*pods.base_environment(reports=False), *shared),
+        mounts=mounts,
+    )
+    return ray_cluster(
+        runtime,
+        head=pods.template(head, spec.cluster),
+        worker=pods.template(worker, spec.cluster),
+        workers=most_replicas(spec),
+        head_cpus=0,
+    )
+
+
+def revision_of(config: Document) -> str:
+    """Names what makes a new cluster necessary. Sizes of worker groups are left out: KubeRay changes them in place."""
+    return digest(_without_sizes(config))[:12]
+
+
+def ray_service(
+    owner: Owner, spec: DeploymentSpec, config: Document, revision: str, endpoint: EndpointConfig
+) -> Document:
+    """The RayService of a revision.
+
+    `upgradeStrategy` is None, because while a pending cluster exists KubeRay gives a changed serve configuration to the
+    pending one only: another cluster is another RayService. It never carries a queue label: Kueue 0.15 has no
+    integration of RayServices and would fight KubeRay over the cluster's `suspend`.
+    """
+    body: dict[str, JSON] = {
+        "spec": {
+            "upgradeStrategy": {"type": "None"},
+            "serveConfigV2": canonical_json(serve_config(spec, endpoint)),
+            "rayClusterConfig": with_revision(config, revision),
+        }
+    }
+    return child(
+        RAY_SERVICE,
+        ray_service_name(owner.name, revision),
+        owner,
+        body,
+        labels={REVISION_LABEL: revision},
+    )
+
+
+def serve_config(spec: DeploymentSpec, endpoint: EndpointConfig) -> dict[str, JSON]:
+    """The Serve configuration: during a rollout only `user_config` and replica counts change."""
+    user_config: JSON = endpoint.model_dump(mode="json", by_alias=True, exclude_none=True)
+    options: dict[str, JSON] = {"num_cpus": cpus(spec.resources)}
+    if spec.resources.gpu:
+        options["num_gpus"] = spec.resources.gpu
+    replicas: dict[str, JSON] = {"name": "Endpoint", "user_config": user_config, "ray_actor_options": options}
+    if spec.autoscaling is None:
+        replicas["num_replicas"] = spec.replicas
+    else:
+        replicas["autoscaling_config"] = {
+            "min_replicas": spec.autoscaling.min_replicas,
+            "max_replicas": spec.autoscaling.max_replicas,
+            "target_ongoing_requests": spec.autoscaling.target_ongoing_requests,
+        }
+    monitor: dict[str, JSON] = {
+        "name": "Monitor",
+        "num_replicas": 1,
+        "user_config": user_config,
+        "ray_actor_options": {"num_cpus": 0, "resources": {HEAD_RESOURCE: 0.001}},
+    }
+    return {
+        "proxy_location": "EveryNode",
+        "http_options": {"host": "0.0.0.0", "port": HTTP_PORT},  # noqa: S104 - the Service reaches it by the Pod's address
+        "applications": [
+            {
+                "name": APPLICATION,
+                "route_prefix": "/",
+                "import_path": SERVE_IMPORT_PATH,
+                "deployments": [replicas, monitor],
+            }
+        ],
+    }
+
+
+def service(owner: Owner, revision: str) -> Document:
+    """The Service of the Deployment's name: to the Pods of one revision that serve."""
+    return child(
+        SERVICE,
+        owner.name,
+        owner,
+        {
+            "spec": {
+                "selector": {OWNER_UID_LABEL: owner.uid, REVISION_LABEL: revision, "ray.io/serve": "true"},
+                "ports": [{"name": "http", "port": HTTP_PORT, "targetPort": HTTP_PORT, "protocol": "TCP"}],
+            }
+        },
+    )
+
+
+def with_revision(config: Document, revision: str) -> Document:
+    """The same cluster with the revision's label on all Pods."""
+
+    def labelled(part: JSON) -> JSON:
+        if isinstance(part, dict):
+            part = {key: labelled(inner) for key, inner in part.items()}
+            labels = value(part, "template", "metadata", "labels")
+            if isinstance(labels, dict):
+                labels[REVISION_LABEL] = revision
+            return part
+        return [labelled(inner) for inner in part] if isinstance(part, list) else part
+
+    stated = labelled(config)
+    assert isinstance(stated, dict)
+    return stated
+
+
+def most_replicas(spec: DeploymentSpec) -> int:
+    """How many replicas the cluster has room for."""
+    return spec.autoscaling.max_replicas if spec.autoscaling else spec.replicas
+
+
+def cpus(resources: Resources) -> float:
+    """CPUs as Ray counts them."""
+    text = resources.cpu
+    return float(Decimal(text.removesuffix("m")) / (1000 if text.endswith("m") else 1))
+
+
+def _without_sizes(part: JSON) -> JSON:
+    if isinstance(part, dict):
+        return {key: _without_sizes(inner) for key, inner in part.items() if key not in _SIZE_FIELDS}
+    return [_without_sizes(inner) for inner in part] if isinstance(part, list) else part
