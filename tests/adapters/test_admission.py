@@ -35,12 +35,18 @@ class Client:
 
     server: ApiServer
 
-    def __call__(self, method: str, path: str, body: object = None, kind: str = "json") -> tuple[int, Any]:
+    def __call__(
+        self, method: str, path: str, body: object = None, kind: str = "json", accept: str = "application/json"
+    ) -> tuple[int, Any]:
         request = urllib.request.Request(
             f"{self.server.url}{path}",
             method=method,
             data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {self.server.token}", "Content-Type": f"application/{kind}"},
+            headers={
+                "Authorization": f"Bearer {self.server.token}",
+                "Content-Type": f"application/{kind}",
+                "Accept": accept,
+            },
         )
         context = ssl.create_default_context(cafile=str(self.server.ca_file))
         try:
@@ -128,6 +134,62 @@ def test_numbers_may_be_written_without_quotes_where_they_are_whole(client: Clie
 def test_an_unknown_field_is_refused_by_strict_validation(client: Client) -> None:
     status, answer = client.create(a_project("unknown").with_field("spec.levrs", []).document(), dry=True)
     assert (status, 'unknown field "spec.levrs"' in answer["message"]) == (400, True)
+
+
+TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
+STATUS = {
+    "observedGeneration": 1,
+    "stage": "Learn",
+    "champion": {"version": "7", "digest": "d", "run": "shown-3"},
+    "kpi": {"mean": 0.3125, "decisions": 1000, "unit": "USD"},
+    "nextDecision": {"what": "Wait", "why": "cooldown"},
+    "conditions": [
+        {
+            "type": "Ready",
+            "status": "True",
+            "reason": "Serving",
+            "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }
+    ],
+}
+
+
+def test_a_list_shows_at_a_glance_what_is_going_on(client: Client) -> None:
+    assert client.create(a_project("shown").document())[0] == 201
+    path = path_of("DrivetrainProject", "shown")
+    status, answer = client("PATCH", f"{path}/status?fieldValidation=Strict", {"status": STATUS}, "merge-patch+json")
+    assert status == 200, answer
+    _, table = client("GET", path, accept=TABLE)
+    shown = {
+        column["name"]: cell for column, cell in zip(table["columnDefinitions"], table["rows"][0]["cells"], strict=True)
+    }
+    assert shown | {"Age": ""} == {
+        "Name": "shown",
+        "Ready": "True",
+        "Stage": "Learn",
+        "Champion": "7",
+        "KPI": "0.3125",
+        "Next": "Wait",
+        "Why": "cooldown",
+        "Age": "",
+    }
+
+
+def test_runs_and_deployments_are_found_by_their_project(client: Client) -> None:
+    for make in (a_run, a_deployment):
+        assert client.create(make("mine", project="chosen").document())[0] == 201
+        assert client.create(make("yours", project="other").document())[0] == 201
+        _, found = client("GET", path_of(make().manifest["kind"]) + "?fieldSelector=spec.project%3Dchosen")
+        assert [item["metadata"]["name"] for item in found["items"]] == ["mine"]
+
+
+def test_a_deployment_is_scaled_like_any_other(client: Client) -> None:
+    assert client.create(a_deployment("scaled").document())[0] == 201
+    path = path_of("Deployment", "scaled")
+    status, answer = client("PATCH", f"{path}/scale", {"spec": {"replicas": 3}}, "merge-patch+json")
+    assert status == 200, answer
+    assert client("GET", path)[1]["spec"]["replicas"] == 3
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.message for case in CASES])

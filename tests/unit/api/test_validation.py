@@ -1,8 +1,11 @@
 """What a manifest alone shows to be wrong, each with its field, its cause and a remedy."""
 
+import re
 from dataclasses import dataclass
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from drivetrain.api.errors import InvalidSpecError, Problem
 from drivetrain.api.reach import kpi_bounds
@@ -697,6 +700,59 @@ def test_a_fault_of_a_run_or_deployment_is_named_with_field_cause_and_remedy(
 ) -> None:
     told = [str(problem) for problem in problems(built.document()) if problem.field == field]
     assert any(all(word in text for word in words.split()) for text in told), problems(built.document())
+
+
+def leaves(value: object, path: str) -> list[str]:
+    """Paths of everything in a manifest below `path`."""
+    if isinstance(value, dict):
+        return [path, *(leaf for key, child in value.items() for leaf in leaves(child, f"{path}.{key}"))]
+    if isinstance(value, list):
+        return [path, *(leaf for index, child in enumerate(value) for leaf in leaves(child, f"{path}[{index}]"))]
+    return [path]
+
+
+RICH = (
+    a_project()
+    .with_lever("offer", type="Categorical", choices=["none", "mail"])
+    .with_candidate("boosted", "LightGBM", search={"num_leaves": {"minimum": 3, "maximum": 9, "type": "Integer"}})
+    .with_portfolio("purchase", minimum=0.4)
+    .with_field("spec.training.evaluation.gates", [{"metric": "rocAuc", "threshold": 0.6, "slice": "store"}])
+    .with_field(f"{ANALYSIS}.metrics", [{"name": "purchase", "better": "Higher", "tolerance": 0.1}])
+)
+JUNK: tuple[object, ...] = (
+    None,
+    "",
+    "x",
+    "price",
+    "1",
+    "-1",
+    0,
+    -1,
+    1.5,
+    10**9,
+    True,
+    [],
+    {},
+    ["price"],
+    {"price": "1"},
+    "price / 0",
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(leaves(RICH.manifest["spec"], "spec")[1:]), st.sampled_from(JUNK)), max_size=3)
+)
+def test_whatever_is_written_gets_an_answer_and_clean_paths(changes: list[tuple[str, object]]) -> None:
+    built = RICH
+    for path, value in changes:
+        try:
+            built = built.with_field(path, value)
+        except (KeyError, IndexError, TypeError, AttributeError):
+            continue  # an earlier change removed the place
+    for problem in problems(built.document()):
+        assert re.fullmatch(r"(metadata\.name|spec(\.\w+|\[\d+\])*)", problem.field), problem
+        assert problem.cause.endswith("."), problem
 
 
 def test_a_run_and_a_deployment_are_checked_without_their_project_as_far_as_that_goes() -> None:
