@@ -61,7 +61,7 @@ def losses(metric: MetricName, truth: Floats, scores: Floats) -> Floats:
     """Each row's loss, [rows]: log loss, absolute or squared error, or 1 where the class is wrong."""
     if metric in REGRESSION:
         difference: Floats = np.abs(truth - scores)
-        return difference if metric == "mae" else np.square(difference)
+        return difference if metric == "mae" else difference * difference
     if metric == "logLoss":
         if scores.ndim == 1:
             chosen = np.where(truth == 1, scores, 1 - scores)
@@ -70,7 +70,7 @@ def losses(metric: MetricName, truth: Floats, scores: Floats) -> Floats:
         loss: Floats = -np.log(np.clip(chosen, PROBABILITY_CLIP, 1))
         return loss
     predicted = (scores >= 0.5).astype(np.float64) if scores.ndim == 1 else scores.argmax(axis=1).astype(np.float64)
-    return (predicted != truth).astype(np.float64)
+    return np.asarray(predicted != truth, dtype=np.float64)
 
 
 def row_loss(target: Target) -> MetricName:

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from drivetrain.api.model import CHOOSE_OUTPUT, VALUE_OUTPUT, InputColumn
+from drivetrain.api.model import CHOOSE_OUTPUT, NULL_TOKEN, VALUE_OUTPUT, InputColumn
 from drivetrain.api.policy import Policy
 from drivetrain.levers.grid import Column, Floats
 from drivetrain.levers.portfolio import shadow_price
 from drivetrain.levers.valuation import Valuation, expand
-from drivetrain.pipelines.features import feed_of
 from drivetrain.pipelines.graph import Session
 
 ROWS = 1000
@@ -56,11 +56,17 @@ def on_whole_grid(
     rows, actions = frame.height, valuation.grid.size
     names = [column.name for column in inputs]
     flat = expand(context_of(frame.select(name for name in names if name in frame.columns)), valuation.grid, rows)
-    table = pl.DataFrame({name: pl.Series(name, flat[name].tolist(), dtype=frame.schema[name]) for name in names})
-    results = graph.run(feed_of(table, inputs))
+    results = graph.run({name: _tensor(flat[name]) for name in names})
     return {
         name: scores.astype(np.float64).reshape(rows, actions, *scores.shape[1:]) for name, scores in results.items()
     }
+
+
+def _tensor(column: Column) -> NDArray[np.float32] | NDArray[np.object_]:
+    if column.dtype == np.object_:
+        texts: NDArray[np.object_] = np.array([NULL_TOKEN if text is None else text for text in column], dtype=object)
+        return texts.reshape(-1, 1)
+    return column.astype(np.float32).reshape(-1, 1)
 
 
 def context_of(frame: pl.DataFrame) -> dict[str, Column]:

@@ -88,6 +88,10 @@ def rounded_down(thresholds: Floats) -> Singles:
     return below.astype(np.float32)
 
 
+LIGHTGBM_ZERO = np.float32(1e-35)
+"""LightGBM reads values from -1e-35 to 1e-35, ends included, as 0 when it predicts."""
+
+
 def from_lightgbm(document: Document, outputs: int) -> Forest:
     """From `Booster.dump_model()`: trees take turns over the outputs; leaf values are shrunk already."""
     trees = tuple(
@@ -115,13 +119,19 @@ def _lightgbm_tree(structure: Document, output: int, outputs: int) -> Tree:
     weights[:, output] = [0.0 if "split_feature" in node else node["leaf_value"] for node in nodes]
     return Tree(
         feature=np.array([node.get("split_feature", -1) for node in nodes], dtype=np.int64),
-        threshold=rounded_down(
+        threshold=_beside_zero(
             np.array([node["threshold"] if i else 0.0 for node, i in zip(nodes, inner, strict=True)])
         ),
         left=np.array([left for left, _ in children], dtype=np.int64),
         right=np.array([right for _, right in children], dtype=np.int64),
         weights=weights,
     )
+
+
+def _beside_zero(thresholds: Floats) -> Singles:
+    """Cuts for float32 values: a value on the cut below zero counts as 0, which lies above that cut."""
+    cuts = rounded_down(thresholds)
+    return np.where(cuts == -LIGHTGBM_ZERO, np.nextafter(-LIGHTGBM_ZERO, np.float32(-1)), cuts).astype(np.float32)
 
 
 def from_xgboost(raw: bytes, outputs: int, base: Sequence[float]) -> Forest:
