@@ -1,3 +1,3 @@
 """Fixtures that all tests share."""
 
-pytest_plugins = ["tests.support.api_server"]
+pytest_plugins = ["tests.support.api_server", "tests.support.s3"]
