@@ -13,7 +13,7 @@ import numpy as np
 
 from drivetrain.api.errors import DrivetrainError
 from drivetrain.evidence.canary import Metric, MetricSequence, Outcomes
-from drivetrain.evidence.detector import Band, Detector
+from drivetrain.evidence.detector import Band, Detector, average_run_length
 from drivetrain.evidence.intervals import Bools, Bounds, Floats
 from examples.orange_juice.market import (
     Contexts,
@@ -27,7 +27,7 @@ from examples.orange_juice.market import (
     value_by_group,
 )
 
-CHECKED = "3a436ec751bef74dcfda0a286d89da339fcc145b29b0bb0ff1f0fa188fcb71d6"
+CHECKED = "92b72f387a3156dac31cd51e677a95070f058c44239de4663f87d3ef48b058bd"
 """Digest of the shipped parameters; the power check's test fails when it does not belong to what it checked."""
 
 LEAST_GAP = 0.05
@@ -50,15 +50,19 @@ class Project:
     purchase_tolerance: float = 0.2
     fallback_tolerance: float = 0.02
     batch: int = 200
-    in_flight: int = 1_000
+    in_flight: int = 6_000
     calibration_tolerance: float = 0.03
-    calibration_offset_rows: int = 1_000
-    calibration_run_length: float = 1e6
+    calibration_offset_rows: int = 500
+    calibration_false_alarms_per_year: float = 1.0
+    decisions_per_day: int = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class ActPower:
-    """Runs of one act: share with the right verdict within `limit` decisions, and matured decisions until it."""
+    """Runs of one act: share with the right verdict within `limit` decisions, and matured decisions until it.
+
+    `effect` is in USD a visit; for the change of customers it is the change of the share that buys.
+    """
 
     name: str
     effect: float
@@ -313,29 +317,35 @@ def _act(name: str, effect: float, limit: int, matured: Floats) -> ActPower:
 def detection(
     world: World, project: Project, *, runs: int, limit: int, quiet: int, rng: np.random.Generator
 ) -> ActPower:
-    """Matured decisions from the change of customers to a severe calibration alarm; a false alarm counts as wrong."""
-    band = Band(
-        project.kpi_maximum - project.kpi_minimum, project.calibration_tolerance, project.calibration_offset_rows
-    )
+    """Matured decisions from the change of customers to a severe calibration alarm; a false alarm counts as wrong.
+
+    The residual is that of the target: purchase less the probability predicted for it.
+    """
+    band = Band(1.0, project.calibration_tolerance, project.calibration_offset_rows)
+    run_length = average_run_length(project.calibration_false_alarms_per_year, 365 * project.decisions_per_day)
     detector = Detector(band, runs=(runs,))
     early = np.zeros(runs, dtype=np.bool_)
     delay = np.full(runs, np.inf)
-    drop = world.value(world.after, world.loyalty) - world.value(world.before, world.loyalty)
+    own = world.loyalty
+    sells = [
+        float(np.mean(market.purchase_probability(world.contexts, own.price, own.discount)))
+        for market in (world.before, world.after)
+    ]
     for market, length in ((world.before, quiet), (world.after, limit)):
         rollout = Rollout(world, market, project)
         arm = rollout.arm(world.loyalty, world.before, model_sees_loyalty=True)
         # The prediction is made for the action drawn; here it is its mean over the distribution, which is noisier.
         for matured in range(project.batch, length + 1, project.batch):
             rows = rng.integers(len(world.contexts), size=(runs, project.batch))
-            kpi, _ = rollout.act(arm, rows, rng)
-            detector.update(kpi - arm.kpi[rows], np.arange(project.batch, dtype=np.float64))
+            _, bought = rollout.act(arm, rows, rng)
+            detector.update(bought - arm.purchase[rows], np.arange(project.batch, dtype=np.float64))
             # Twice the stated run length is what one detector needs when slices watch beside it.
-            alarmed = detector.peak >= 2 * project.calibration_run_length
+            alarmed = detector.peak >= 2 * run_length
             if market is world.before:
                 early |= alarmed
             else:
                 delay = np.where(alarmed & np.isinf(delay), matured, delay)
-    return _act("change of customers detected", drop, limit, np.where(early, np.inf, delay))
+    return _act("change of customers detected", sells[1] - sells[0], limit, np.where(early, np.inf, delay))
 
 
 def check_power(

@@ -1,10 +1,13 @@
 """The demo's story is the market's: exact gaps, interior optima, and the right verdict of every act."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import yaml
 
 from drivetrain.api.errors import DrivetrainError
+from examples.orange_juice import market
 from examples.orange_juice.market import Contexts, Parameters, read_contexts
 from examples.orange_juice.power import (
     CHECKED,
@@ -32,6 +35,32 @@ def power(contexts: Contexts) -> Power:
 def test_the_shipped_parameters_are_the_ones_that_were_checked(power: Power) -> None:
     assert power.digest == CHECKED
     require_checked(Parameters(), Project())
+
+
+@pytest.mark.parametrize("manifest", ["project.yaml", "project-with-loyalty.yaml"])
+def test_the_projects_of_the_demo_declare_what_was_checked(manifest: str) -> None:
+    spec = yaml.safe_load((Path(market.__file__).parent / manifest).read_text())["spec"]
+    kpi, exploration = spec["objective"]["kpi"], spec["exploration"]
+    rollout, monitoring = spec["serving"]["rollout"], spec["serving"]["monitoring"]
+    tolerances = {metric["name"]: metric["tolerance"] for metric in rollout["analysis"]["metrics"]}
+    calibration = monitoring["drift"]["calibration"]
+    declared = Project(
+        weights=tuple(step["weight"] / 100 for step in rollout["steps"]),
+        alpha=rollout["analysis"]["alpha"],
+        minimum_outcomes=rollout["analysis"]["minOutcomes"],
+        holdout=rollout["holdout"],
+        exploration_share=exploration["share"],
+        exploration_steps=exploration["steps"],
+        kpi_minimum=float(kpi["minimum"]),
+        kpi_maximum=float(kpi["maximum"]),
+        purchase_tolerance=tolerances.pop("purchase"),
+        fallback_tolerance=tolerances.pop("fallbackRate"),
+        calibration_tolerance=calibration["tolerance"],
+        calibration_false_alarms_per_year=calibration["falseAlarmsPerYear"],
+        decisions_per_day=monitoring["decisionsPerDay"],
+    )
+    assert declared == Project()
+    assert tolerances == {}
 
 
 def test_every_gap_between_policies_is_worth_telling(power: Power) -> None:

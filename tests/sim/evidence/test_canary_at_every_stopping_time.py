@@ -116,6 +116,19 @@ def test_a_candidate_that_helps_some_and_hurts_others_is_not_rejected_unless_bet
     assert_rate_above(int(np.sum(capital.max(axis=1) >= 2 / ALPHA)), runs, 0.9)
 
 
+def test_an_effect_that_comes_and_goes_is_judged_by_its_running_weighted_mean() -> None:
+    """The candidate hurts, then helps, so that its weighted mean effect so far is never above 0: never superior."""
+    runs, units = 400, 6_000
+    rng = np.random.default_rng(8)
+    time = np.arange(units)
+    weight = np.broadcast_to(np.where(time < 3_000, 0.25, 0.5), (runs, units))
+    effect = np.select([time < 1_500, time < 3_000], [-0.2, 0.2], 0.0)
+    candidate = rng.random((runs, units)) < weight
+    y = np.where(rng.random((runs, units)) < 0.5 + effect * candidate, 1.0, 0.0)
+    superior, _ = verdicts(KPI, Rollouts(candidate, weight, y, np.full((runs, units), 0.5)), every=10)
+    assert_rate_below(int(superior.sum()), runs, ALPHA)
+
+
 def test_outcomes_counted_as_they_arrive_promote_a_candidate_whose_buyers_are_merely_faster() -> None:
     runs, units, matures_after = 300, 4_000, 2_000
     rng = np.random.default_rng(6)
