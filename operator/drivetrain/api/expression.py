@@ -8,17 +8,14 @@ Values are numbers; true is 1 and false is 0; NULL is a missing value and reads 
    declared values can get there, and a realised value that is not finite is never averaged.
 """
 
-import difflib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import Enum
-from functools import lru_cache
 from typing import NoReturn, assert_never
 
+from drivetrain.api.columntypes import BOOLEAN, NUMBER, ColumnType, Kind, check, text_of
 from drivetrain.api.errors import ExpressionError
 from drivetrain.api.interval import TRUTH, Interval, coalesce, greatest, least
-from drivetrain.api.parser import parse_tree
+from drivetrain.api.parser import parse
 from drivetrain.api.syntax import (
     Arithmetic,
     Binary,
@@ -26,6 +23,7 @@ from drivetrain.api.syntax import (
     Case,
     Compare,
     Comparison,
+    Expression,
     Logical,
     Name,
     Node,
@@ -66,47 +64,6 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Expression:
-    """A parsed expression: its text, its tree and the names it reads."""
-
-    text: str
-    tree: Node
-    names: frozenset[str]
-
-
-class Kind(Enum):
-    """What a value is."""
-
-    NUMBER = "a number"
-    BOOLEAN = "true or false"
-    TEXT = "text"
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnType:
-    """The kind of a column and, for text, its declared values (none: any)."""
-
-    kind: Kind
-    values: tuple[str, ...] = ()
-
-
-NUMBER = ColumnType(Kind.NUMBER)
-BOOLEAN = ColumnType(Kind.BOOLEAN)
-
-
-def text_of(*values: str) -> ColumnType:
-    """A text column with its declared classes or categories."""
-    return ColumnType(Kind.TEXT, values)
-
-
-@lru_cache(maxsize=1024)
-def parse(text: str) -> Expression:
-    """Parses once. Raises ExpressionError with position and remedy for anything outside the allow-list."""
-    tree = parse_tree(text)
-    return Expression(text, tree, frozenset(node.name for node in walk(tree) if isinstance(node, Name)))
-
-
 def class_terms(expression: Expression, target: str) -> tuple[str, ...]:
     """The classes with which `target` is compared, sorted; a comparison is that class's probability."""
     return tuple(
@@ -141,19 +98,6 @@ def bounds(expression: Expression, intervals: Mapping[str, Interval]) -> Interva
     if not result.finite and all(interval.finite for interval in used):
         raise ExpressionError("The expression overflows over the bounds.", remedy="Narrow the bounds of its columns.")
     return result
-
-
-def check(expression: Expression, types: Mapping[str, ColumnType], *, boolean: bool = False) -> None:
-    """Checks names and kinds; the result must be a condition when `boolean`, else a number (conditions are 1 or 0).
-
-    Raises ExpressionError for an unknown name (with the nearest known one), text outside a comparison with one of its
-    declared values, and a number where a condition is needed.
-    """
-    kind = _kind(expression.tree, types)
-    if boolean and kind is not Kind.BOOLEAN:
-        raise ExpressionError(
-            "The expression is a number where a condition is needed.", remedy="Compare it, for example with >= 0."
-        )
 
 
 def _degree(node: Node, names: frozenset[str]) -> float:
@@ -347,77 +291,6 @@ def _reached(node: Call, function: str, arguments: tuple[Interval, ...]) -> Inte
             remedy="Bound its argument, for example by least(x, 20).",
         )
     return Interval(_exp(x.low), _exp(x.high), x.nullable)
-
-
-def _kind(node: Node, types: Mapping[str, ColumnType]) -> Kind:
-    match node:
-        case Number():
-            return Kind.NUMBER
-        case Name():
-            found = _type_of(node, types)
-            if found.kind is Kind.TEXT:
-                raise ExpressionError(
-                    f"{node.name} is text, and text has no value.",
-                    position=node.position,
-                    remedy=f"Compare it with one of its values, for example {node.name} = {_example(found)}.",
-                )
-            return found.kind
-        case Compare(_, Name() as name, Text() as text):
-            _check_text(name, text, _type_of(name, types))
-            return Kind.BOOLEAN
-        case Not(operand):
-            _need_condition(operand, types)
-            return Kind.BOOLEAN
-        case Logical(_, left, right):
-            _need_condition(left, types)
-            _need_condition(right, types)
-            return Kind.BOOLEAN
-        case Case(branches, otherwise):
-            for condition, _ in branches:
-                _need_condition(condition, types)
-            kinds = {_kind(result, types) for _, result in branches} | {_kind(otherwise, types)}
-            return Kind.BOOLEAN if kinds == {Kind.BOOLEAN} else Kind.NUMBER
-        case Compare() | Unary() | Binary() | Call():
-            for child in children(node):
-                _kind(child, types)
-            return Kind.BOOLEAN if isinstance(node, Compare) else Kind.NUMBER
-        case Text():
-            _alone(node)
-    assert_never(node)
-
-
-def _need_condition(node: Node, types: Mapping[str, ColumnType]) -> None:
-    if _kind(node, types) is not Kind.BOOLEAN:
-        raise ExpressionError(
-            f"A number stands at position {node.position} where a condition is needed.",
-            position=node.position,
-            remedy="Compare it, for example with <> 0.",
-        )
-
-
-def _type_of(name: Name, types: Mapping[str, ColumnType]) -> ColumnType:
-    if name.name in types:
-        return types[name.name]
-    near = difflib.get_close_matches(name.name, types, n=1)
-    remedy = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(sorted(types)[:20]) or 'nothing'}."
-    raise ExpressionError(f"{name.name} is not known here.", position=name.position, remedy=remedy)
-
-
-def _check_text(name: Name, text: Text, found: ColumnType) -> None:
-    if found.kind is not Kind.TEXT:
-        raise ExpressionError(
-            f"{name.name} is {found.kind.value} and cannot be compared with text.",
-            position=text.position,
-            remedy="Write a number without quotes, or 1 and 0 for true and false.",
-        )
-    if found.values and text.value not in found.values:
-        near = difflib.get_close_matches(text.value, found.values, n=1)
-        remedy = f"Did you mean '{near[0]}'?" if near else f"Its values: {', '.join(found.values[:20])}."
-        raise ExpressionError(f"{name.name} has no value '{text.value}'.", position=text.position, remedy=remedy)
-
-
-def _example(found: ColumnType) -> str:
-    return f"'{found.values[0]}'" if found.values else "'value'"
 
 
 def _alone(text: Text) -> NoReturn:

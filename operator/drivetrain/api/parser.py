@@ -11,6 +11,7 @@ import difflib
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NoReturn
 
 from drivetrain.api.errors import ExpressionError
@@ -21,6 +22,7 @@ from drivetrain.api.syntax import (
     Case,
     Compare,
     Comparison,
+    Expression,
     Function,
     Logical,
     Name,
@@ -29,6 +31,7 @@ from drivetrain.api.syntax import (
     Number,
     Text,
     Unary,
+    walk,
 )
 
 MAX_LENGTH = 1024
@@ -112,8 +115,14 @@ class _Token:
     position: int
 
 
-def parse_tree(text: str) -> Node:
-    """Parses `text` to its tree. Raises ExpressionError with the position of the fault and a remedy."""
+@lru_cache(maxsize=1024)
+def parse(text: str) -> Expression:
+    """Parses once. Raises ExpressionError with position and remedy for anything outside the allow-list."""
+    tree = _parsed(text)
+    return Expression(text, tree, frozenset(node.name for node in walk(tree) if isinstance(node, Name)))
+
+
+def _parsed(text: str) -> Node:
     if len(text) > MAX_LENGTH:
         raise ExpressionError(
             f"The expression has {len(text)} characters; {MAX_LENGTH} is the limit.",

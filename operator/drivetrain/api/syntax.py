@@ -100,6 +100,15 @@ class Call:
 Node: TypeAlias = Name | Number | Text | Unary | Binary | Compare | Logical | Not | Case | Call
 
 
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A parsed expression: its text, its tree and the names it reads."""
+
+    text: str
+    tree: Node
+    names: frozenset[str]
+
+
 def children(node: Node) -> tuple[Node, ...]:
     """The nodes directly below, left to right."""
     match node:

@@ -507,11 +507,6 @@ PROJECTS = {
         f"{CANDIDATE}.parameters.C",
         "'1' number quotes",
     ),
-    "a parameter both fixed and searched": (
-        P.with_field(f"{CANDIDATE}.parameters", {"C": 1}).with_field(f"{CANDIDATE}.search", {"C": {"choices": [1]}}),
-        f"{CANDIDATE}.search.C",
-        "fixed",
-    ),
     "a grid over a range": (
         P.with_field("spec.training.tuning", {"algorithm": "Grid"}).with_field(
             f"{CANDIDATE}.search", {"C": {"minimum": 0.1, "maximum": 1}}

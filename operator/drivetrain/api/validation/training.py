@@ -63,8 +63,6 @@ def _candidate(field: str, candidate: Candidate, target: Target | None) -> Itera
                 yield Problem(f"{field}.{group}.{name}", cause, nearest(name, tested.parameters))
     for name, value in candidate.parameters.items():
         yield from _number(f"{field}.parameters.{name}", name, value)
-        if name in candidate.search:
-            yield Problem(f"{field}.search.{name}", f"{name} is also fixed in parameters.", "Remove one of the two.")
 
 
 def _number(field: str, name: str, value: ParameterValue) -> Iterator[Problem]:
