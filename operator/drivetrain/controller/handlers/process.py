@@ -9,7 +9,7 @@ import logging
 import random
 import signal
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -44,8 +44,14 @@ class Options:
     port: int
 
 
-async def run(options: Options, controllers: Callable[[Cluster], Coroutine[None, None, Sequence[Bound]]]) -> None:
+async def run(
+    options: Options,
+    controllers: Callable[[Cluster], Coroutine[None, None, Sequence[Bound]]],
+    wanted: Collection[Kind] = (),
+) -> None:
     """Run the operator until it is asked to end; `controllers` may look at the cluster first.
+
+    When a kind appears that is watched, or `wanted`, and was not installed at the start, the process ends.
 
     Raises:
         DrivetrainError: the process should be started again; the message says why.
@@ -56,7 +62,13 @@ async def run(options: Options, controllers: Callable[[Cluster], Coroutine[None,
             cluster, options.lease_namespace, LEASE_NAME, options.identity, now=clock.now, monotonic=time.monotonic
         )
         bound = await controllers(cluster)
-        served, missing = await _served(cluster, {kind for each in bound for kind in (each.kind, *each.watched)})
+        watched = {kind for each in bound for kind in (each.kind, *each.watched)}
+        installed = {kind: await cluster.serves(kind) for kind in sorted({*watched, *wanted})}
+        served = [kind for kind in installed if installed[kind] and kind in watched]
+        missing = [kind for kind in installed if not installed[kind]]
+        if missing:
+            names = ", ".join(f"{kind.plural}.{kind.version}.{kind.group}" for kind in missing)
+            _log.warning("not installed, looked for at every resync: %s", names)
         operator = Operator(
             LeasedCluster(cluster, leadership, REQUEST_TIMEOUT),
             bound,
@@ -119,12 +131,3 @@ async def _end_with_dead_watch(kinds: Sequence[Kind], metrics: Metrics) -> None:
             age = metrics.age_of_watch(kind.plural)
             if age > transport.DEAD_AFTER:
                 raise ComponentError(f"the watch of {kind.plural} has been dead for {age:.0f} s: restarting.")
-
-
-async def _served(cluster: Cluster, kinds: set[Kind]) -> tuple[list[Kind], list[Kind]]:
-    """Return the kinds that are installed and those that are not; only the former can be watched."""
-    installed = {kind: await cluster.serves(kind) for kind in sorted(kinds)}
-    missing = [kind for kind in installed if not installed[kind]]
-    if missing:
-        _log.warning("not installed, looked for at every resync: %s", ", ".join(kind.plural for kind in missing))
-    return [kind for kind in installed if installed[kind]], missing
