@@ -8,7 +8,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from drivetrain.api.documents import JSON, Document, annotations_of, documents, integer, text
-from drivetrain.api.errors import InvalidSpecError
+from drivetrain.api.errors import InvalidSpecError, Problem
 from drivetrain.api.meta import Condition, Resource, condition_of, with_transitions
 from drivetrain.controller.core.plan import Emit, Plan
 
@@ -93,6 +93,13 @@ def parse(model: type[R], owner: Document) -> R:
         InvalidSpecError: it does not fit the model.
     """
     return model.parse({key: part for key, part in owner.items() if key != "status"})
+
+
+def check(problems: tuple[Problem, ...], *, of: str = "") -> None:
+    """Raise InvalidSpecError where there are problems; `of` names the resource if it is not the owner."""
+    if problems:
+        named = (Problem(f"{of}: {each.field}", each.cause, each.remedy) for each in problems)
+        raise InvalidSpecError(tuple(named) if of else problems)
 
 
 def stalled_plan(owner: Document, why: Fact, now: datetime) -> Plan:

@@ -30,9 +30,11 @@ from drivetrain.api.report import PolicyLoad, ServingReport
 from drivetrain.api.v1alpha1.deployment import Deployment
 from drivetrain.api.v1alpha1.lever import Exploration
 from drivetrain.api.v1alpha1.project import DrivetrainProject, VersionReference
+from drivetrain.api.validation import validate_deployment, validate_project
 from drivetrain.controller.core import records
 from drivetrain.controller.core.conditions import (
     Fact,
+    check,
     invalid_plan,
     is_deleting,
     parse,
@@ -80,6 +82,9 @@ def decide(observed: DeploymentObserved, now: datetime, settings: Settings) -> P
     try:
         deployment = parse(Deployment, observed.owner)
         project = parse(DrivetrainProject, observed.project) if observed.project else None
+        if project is not None:
+            check(validate_project(project), of=f"DrivetrainProject {project.metadata.name}")
+        check(validate_deployment(deployment, project))
     except InvalidSpecError as error:
         return invalid_plan(observed.owner, error, now)
     served = project_of(deployment)

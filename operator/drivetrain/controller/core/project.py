@@ -17,8 +17,10 @@ from drivetrain.api.runspec import training_hash
 from drivetrain.api.v1alpha1.deployment import DeploymentSpec
 from drivetrain.api.v1alpha1.project import DrivetrainProject
 from drivetrain.api.v1alpha1.trainingrun import TrainingRun, TrainingRunSpec, Trigger
+from drivetrain.api.validation import validate_project
 from drivetrain.controller.core import approvals, governor, records
 from drivetrain.controller.core.conditions import (
+    check,
     clipped,
     invalid_plan,
     is_deleting,
@@ -44,6 +46,7 @@ def decide(observed: ProjectObserved, now: datetime, settings: Settings) -> Plan
         return Plan()
     try:
         project = parse(DrivetrainProject, observed.owner)
+        check(validate_project(project))
     except InvalidSpecError as error:
         return invalid_plan(observed.owner, error, now)
     owner = Owner.of(observed.owner, project.metadata.name)

@@ -19,10 +19,12 @@ from drivetrain.api.names import (
 from drivetrain.api.report import TrainingReport
 from drivetrain.api.runspec import RunSpec
 from drivetrain.api.v1alpha1.project import DrivetrainProject
-from drivetrain.api.v1alpha1.trainingrun import MUTABLE_FIELDS, Progress, TrainingRun, TrainingRunStatus
+from drivetrain.api.v1alpha1.trainingrun import Progress, TrainingRun, TrainingRunStatus
+from drivetrain.api.validation import validate_project, validate_run
 from drivetrain.controller.core import attempts, records
 from drivetrain.controller.core.conditions import (
     Fact,
+    check,
     clipped,
     condition,
     conditions,
@@ -55,24 +57,22 @@ def decide(observed: RunObserved, now: datetime, settings: Settings) -> Plan:
     owner = observed.owner
     if is_deleting(owner):
         return Plan()
-    try:
-        run = parse(TrainingRun, owner)
-        project = parse(DrivetrainProject, observed.project) if observed.project else None
-    except InvalidSpecError as error:
-        return invalid_plan(owner, error, now)
     refs = refs_of(owner)
     before = records.ledger(RunLedger, observed.live.get(refs.ledger))
     spec = records.run_spec(observed.live.get(refs.spec))
+    try:
+        run = parse(TrainingRun, owner)
+        project = parse(DrivetrainProject, observed.project) if observed.project else None
+        if spec is None and project is not None:
+            check(validate_project(project), of=f"DrivetrainProject {project.metadata.name}")
+        check(validate_run(run, None if spec else project, created=spec.spec if spec else None))
+    except InvalidSpecError as error:
+        return invalid_plan(owner, error, now)
     if spec is None and project is not None:
         spec = run_spec(run, project, records.ledger(DeploymentLedger, observed.champion_ledger), settings)
     if spec is None:
-        why = Fact(
-            "ProjectNotFound", f"DrivetrainProject {run.spec.project} does not exist: create it or name another."
-        )
-        return replace(stalled_plan(owner, why, now), wake_after=RETRY)
-    if changed := changed_fields(spec, run):
-        message = f"spec: {', '.join(changed)} changed after creation. Change it back, or create another run instead."
-        return stalled_plan(owner, Fact(InvalidSpecError.reason, message), now)
+        told = f"DrivetrainProject {run.spec.project} does not exist: create it or name another."
+        return replace(stalled_plan(owner, Fact("ProjectNotFound", told), now), wake_after=RETRY)
     facts = facts_of(observed, run, spec, project, before)
     after = progress(before, facts, now)
     status = status_of(observed, facts, after, now)
@@ -104,15 +104,6 @@ def run_spec(run: TrainingRun, project: DrivetrainProject, champion: DeploymentL
         champion=stable.model if stable else None,
         matures_before=created.isoformat() if created else None,
         spec=run.spec,
-    )
-
-
-def changed_fields(stored: RunSpec, run: TrainingRun) -> tuple[str, ...]:
-    """The immutable fields of the spec that differ from those the run was created with."""
-    was = stored.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
-    now = run.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return tuple(
-        sorted(key for key in was.keys() | now.keys() if key not in MUTABLE_FIELDS and was.get(key) != now.get(key))
     )
 
 
