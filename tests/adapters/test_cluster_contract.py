@@ -278,6 +278,14 @@ async def test_a_list_of_a_kind_that_is_not_installed_says_not_found(open_cluste
             await cluster.list(Kind("nobody.example", "v1", "things", "Thing"))
 
 
+async def test_it_tells_which_kinds_are_installed(open_cluster: Open) -> None:
+    async with open_cluster() as cluster:
+        assert await cluster.serves(CONFIG_MAP)
+        assert await cluster.serves(WORKLOAD)
+        assert not await cluster.serves(Kind("nobody.example", "v1", "things", "Thing"))
+        assert not await cluster.serves(Kind("", "v1", "things", "Thing"))
+
+
 async def test_the_generation_rises_with_spec_and_not_with_status_or_labels(open_cluster: Open) -> None:
     async with open_cluster() as cluster:
         name = a_name()

@@ -7,6 +7,7 @@ in and out. Objects never change by themselves: time and other controllers are t
 
 import asyncio
 import re
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -95,6 +96,7 @@ class _Stored:
     body: bytes | None
     owners: Mapping[tuple[str, str, str], FieldSet] = field(default_factory=dict)
     """(manager, operation, subresource) to the fields that it owns."""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class FakeCluster:
         self._version = 1
         self._uids = 0
         self._compacted = 1
-        self._objects: dict[Ref, list[_Stored]] = {}
+        self._objects: dict[Kind, dict[Ref, list[_Stored]]] = {}
         self._history: list[_Change] = []
         self._changed = asyncio.Event()
 
@@ -161,7 +163,7 @@ class FakeCluster:
             if after < self._compacted:
                 raise _error(errors.ConflictError, Ref(kind, namespace, ""), 410, "too old resource version")
             changed = self._changed
-            for change in [change for change in self._history if change.version > after]:
+            for change in self._after(after):
                 after = change.version
                 for event in _seen(change, kind, namespace, labels):
                     for delivered in self.faults.deliver(event):
@@ -215,7 +217,7 @@ class FakeCluster:
 
     def everything(self) -> tuple[Document, ...]:
         """Return every stored object, ordered by kind and name."""
-        return tuple(each for ref in sorted(self._objects) if (each := self.read(ref)) is not None)
+        return tuple(each for kind in sorted(self._objects) for each in self.find(kind))
 
     def put(self, document: Document, manager: str = "kubectl") -> Document:
         """Create or replace an object as a user or another controller does; its status only where it has no
@@ -263,12 +265,7 @@ class FakeCluster:
 
     def changes_after(self, resource_version: int, kind: Kind) -> tuple[WatchEvent, ...]:
         """Return the events of a kind after a version, without waiting and without faults."""
-        return tuple(
-            event
-            for change in self._history
-            if change.version > resource_version
-            for event in _seen(change, kind, "", {})
-        )
+        return tuple(event for change in self._after(resource_version) for event in _seen(change, kind, "", {}))
 
     @property
     def resource_version(self) -> int:
@@ -286,20 +283,33 @@ class FakeCluster:
         self._serve(verb, ref)
         return _WriteFaults(self.faults, verb, ref)
 
+    def _after(self, version: int) -> Sequence[_Change]:
+        return self._history[bisect_right(self._history, version, key=lambda change: change.version) :]
+
     def _current(self, ref: Ref) -> _Stored | None:
-        versions = self._objects.get(ref)
+        versions = self._objects.get(ref.kind, {}).get(ref)
         return versions[-1] if versions and versions[-1].body is not None else None
 
-    def _at(self, ref: Ref, version: int) -> Document | None:
-        for stored in reversed(self._objects.get(ref, ())):
+    def _version_of(self, ref: Ref, version: int) -> _Stored | None:
+        for stored in reversed(self._objects.get(ref.kind, {}).get(ref, ())):
             if stored.version <= version:
-                return _load(stored.body)
+                return stored
         return None
 
+    def _at(self, ref: Ref, version: int) -> Document | None:
+        stored = self._version_of(ref, version)
+        return None if stored is None else _load(stored.body)
+
     def _find(self, kind: Kind, namespace: str, labels: Mapping[str, str] | None, version: int) -> tuple[Document, ...]:
-        refs = sorted((ref for ref in self._objects if ref.kind == kind), key=lambda ref: (ref.namespace, ref.name))
-        found = (self._at(ref, version) for ref in refs)
-        return tuple(each for each in found if each is not None and _selected(each, namespace, labels))
+        wanted = (labels or {}).items()
+        found = (
+            stored.body
+            for ref in sorted(self._objects.get(kind, ()), key=lambda ref: (ref.namespace, ref.name))
+            if namespace in ("", ref.namespace)
+            and (stored := self._version_of(ref, version)) is not None
+            and wanted <= stored.labels.items()
+        )
+        return tuple(document for body in found if (document := _load(body)) is not None)
 
     def _check(self, ref: Ref, stored: _Stored | None, expected: Precondition | None) -> None:
         if expected is None:
@@ -436,7 +446,8 @@ class FakeCluster:
             gone = dict(_load(before) or {})
             gone["metadata"] = {**mapping(gone, "metadata"), "resourceVersion": str(self._version)}
             last = _dump(gone)
-        self._objects.setdefault(ref, []).append(_Stored(self._version, body, owners))
+        labels = labels_of(_load(body) or {})
+        self._objects.setdefault(ref.kind, {}).setdefault(ref, []).append(_Stored(self._version, body, owners, labels))
         self._history.append(_Change(self._version, ref, before, body, last))
         self.writes.append(Write(verb, ref, manager, self._version))
         self._wake()
