@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from drivetrain.api.errors import ComponentError
 from drivetrain.local.statedir import StateDir
@@ -55,11 +55,11 @@ class Settings(BaseModel):
 
     ports: dict[str, int]
     replica_ports: int
-    admin_token: str
-    operator_token: str
-    ray_token: str
-    s3_access_key: str
-    s3_secret_key: str
+    admin_token: str = Field(repr=False)
+    operator_token: str = Field(repr=False)
+    ray_token: str = Field(repr=False)
+    s3_access_key: str = Field(repr=False)
+    s3_secret_key: str = Field(repr=False)
 
     @property
     def api_url(self) -> str:

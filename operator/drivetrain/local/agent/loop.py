@@ -167,7 +167,9 @@ class Agent:
         wanted = services.wanted(world)
         present = world.ray.applications.keys()
         current = [
-            self._accepted.get(entry.service, Wanted(entry.service)) if self._is_refused(entry) else entry
+            self._accepted.get(entry.service) or services.deployed(entry.service, world)
+            if entry.fault or self._is_refused(entry)
+            else entry
             for entry in wanted
         ]
         config = services.serve_config(tuple(current), world)

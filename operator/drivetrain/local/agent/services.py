@@ -121,6 +121,16 @@ def wanted(world: World) -> tuple[Wanted, ...]:
     return tuple(found)
 
 
+def deployed(service: tuple[str, str], world: World) -> Wanted:
+    """Return what Ray Serve runs of a RayService: what goes on when its new configuration cannot be used."""
+    found = world.get(RAY_SERVICE, *service)
+    if found is None or world.ray is None:
+        return Wanted(service)
+    prefix = application_prefix(service[0], cluster_of(found))
+    running = [details for name, details in sorted(world.ray.applications.items()) if name.startswith(prefix)]
+    return Wanted(service, tuple(mapping(details, "deployed_app_config") for details in running))
+
+
 def serve_config(services: tuple[Wanted, ...], world: World) -> Document:
     """Return the one configuration for Ray Serve."""
     return {
