@@ -37,7 +37,6 @@ class S3Store:
 
     def __init__(self, store: Store, access_key: str, secret_key: str) -> None:
         self._location = location_of(store.uri)
-        self._endpoint = store.endpoint or "AWS"
         self._client: S3Client = boto3.session.Session().client(
             "s3",
             endpoint_url=store.endpoint,
@@ -56,6 +55,7 @@ class S3Store:
                 response_checksum_validation="when_required",
             ),
         )
+        self._endpoint = self._client.meta.endpoint_url
 
     def uri(self, key: str = "") -> str:
         return self._location.uri(key)
