@@ -47,7 +47,8 @@ def decided(decisions: Decisions, ids: Sequence[str]) -> bytes:
                 "outOfDomain": decisions.outside[row],
             }
         )
-    return orjson.dumps({"rows": rows})
+    ignored = decisions.rows.ignored
+    return orjson.dumps({"rows": rows, "ignoredFields": ignored} if ignored else {"rows": rows})
 
 
 def simulated(rows: Rows, documents: object, serving: Serving, *, candidate: bool) -> bytes:

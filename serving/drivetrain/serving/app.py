@@ -12,39 +12,41 @@ from ray.serve.handle import DeploymentHandle
 from drivetrain.api.policy import EndpointConfig
 from drivetrain.serving.access import Keys
 from drivetrain.serving.endpoint import Endpoint as EndpointApp
+from drivetrain.serving.monitor import Monitor as MonitorShell
 from drivetrain.serving.replica import Replica
-from drivetrain.serving.service import MonitorService
 from drivetrain.serving.settings import Settings
 
 REPORT_SECONDS = 1.0
 
 
-@serve.deployment(name="Monitor", num_replicas=1, max_ongoing_requests=64)
+_LOGGING = {"enable_access_log": False}  # a line per request costs more than the decision
+
+
+@serve.deployment(name="Monitor", num_replicas=1, max_ongoing_requests=64, logging_config=_LOGGING)
 class Monitor:
     """Gathers replicas' states, numbers outcomes, tails the log, reports."""
 
     def __init__(self) -> None:
         settings = Settings.of(os.environ)
-        self._service = MonitorService(settings, settings.open_store(os.environ))
-        self._started = False
+        self._monitor = MonitorShell(settings, settings.open_store(os.environ))
+        self._running: asyncio.Task[None] | None = None
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Takes over an EndpointConfig."""
-        self._service.configure(EndpointConfig.model_validate(user_config))
-        if not self._started:
-            self._started = True
-            self._service.start()
+        self._monitor.configure(EndpointConfig.model_validate(user_config))
+        if self._running is None:
+            self._running = asyncio.create_task(self._monitor.run())
 
     async def report(self, state: Any) -> None:
         """A replica's ReplicaState."""
-        self._service.heard(state)
+        self._monitor.heard(state)
 
     async def number(self, reports: list[tuple[str, str]]) -> list[int]:
         """Numbers reports of outcomes, (decision id, content) each."""
-        return await self._service.number(reports)
+        return await self._monitor.number(reports)
 
 
-@serve.deployment(name="Endpoint", max_ongoing_requests=256)
+@serve.deployment(name="Endpoint", max_ongoing_requests=256, logging_config=_LOGGING)
 @serve.ingress()
 class Endpoint:
     """One replica of the endpoint."""

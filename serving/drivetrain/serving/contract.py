@@ -88,6 +88,8 @@ class Rows:
     """[rows]"""
     complete_for_candidate: Booleans
     """Whether the row has every column that the candidate needs, [rows]."""
+    ignored: tuple[str, ...] = ()
+    """Fields that no policy knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +105,17 @@ class RequestContract:
     candidate_only: tuple[str, ...]
 
     def rows(self, rows: object) -> Rows:
-        """Types a batch of JSON rows. Raises RowsError naming rows and fields (at most 20 problems)."""
+        """Types a batch of JSON rows. Raises RowsError naming rows and fields (at most 20 problems).
+
+        A field that no policy knows is ignored and named in the answer: refusing it would turn the end of a rollout
+        into an outage, since callers go on sending the columns that only the rejected candidate knew.
+        """
         documents = _documents(rows)
         problems: list[RowProblem] = []
         unknown = set(chain.from_iterable(documents)) - self.fields.keys() - {TODAY}
-        for name in sorted(unknown):
+        for name in sorted(unknown & self.refused.keys()):
             row = next(index for index, document in enumerate(documents) if name in document)
-            problems.append(RowProblem(row, name, self.refused.get(name, "is not a field of this endpoint.")))
+            problems.append(RowProblem(row, name, self.refused[name]))
         columns: dict[str, Column] = {}
         for field in self.fields.values():
             column = _column(field, documents, problems)
@@ -129,6 +135,7 @@ class RequestContract:
             today=today,
             sent_today=sent,
             complete_for_candidate=self._complete(columns, len(documents)),
+            ignored=tuple(sorted(unknown)),
         )
 
     def _complete(self, columns: Mapping[str, Column], count: int) -> Booleans:

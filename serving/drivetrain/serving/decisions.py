@@ -141,6 +141,8 @@ class Decisions:
     context_of_row: Integers
     distribution_stable: Distributions
     distribution_candidate: Distributions | None
+    regret: tuple[float, int]
+    """KPI that the frozen model expects to be lost by exploring, summed over rows, and their number."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,6 +218,7 @@ def decide(rows: Rows, ids: Sequence[str], serving: Serving) -> Decisions:
         context_of_row=kind,
         distribution_stable=Distributions.of(stable.distribution),
         distribution_candidate=distribution_candidate,
+        regret=_regret([(stable, m_stable), (candidate, m_candidate)], acting, kind, contexts, serving),
     )
 
 
@@ -314,6 +317,31 @@ def either(condition: Booleans, values: Column, otherwise: Column) -> Column:
     result = otherwise.copy()
     result[condition] = values[condition]
     return result
+
+
+def _regret(
+    means: Sequence[tuple[ArmScore | None, Floats]],
+    acting: Sequence[_Acting],
+    kind: Integers,
+    contexts: Contexts,
+    serving: Serving,
+) -> tuple[float, int]:
+    graph = serving.frozen
+    total, count = 0.0, sum(len(act.mask) for act in acting[:1])
+    for score, mean in means:
+        rows = next((kind[act.mask] for act in acting if act.score is score), None)
+        if graph is None or score is None or rows is None or not len(rows):
+            continue
+        everywhere = np.arange(contexts.count)
+        action = {
+            name: either(score.recommended == NO_ACTION, score.atom[name], values[np.maximum(score.recommended, 0)])
+            for name, values in score.valuation.grid.columns.items()
+        }
+        predicted = _at_action(graph, score, everywhere, score.recommended, contexts)
+        best = serving.measured.value(predicted, contexts.columns, action)
+        lost = serving.measured.sign * (np.broadcast_to(best, (contexts.count,)) - mean)
+        total += float(np.where(np.isfinite(lost), lost, 0.0)[rows].sum())
+    return total, count
 
 
 def _masked(values: Floats | None, kept: Booleans) -> Floats | None:

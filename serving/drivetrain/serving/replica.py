@@ -63,6 +63,11 @@ class ReplicaState:
     loads: Mapping[str, LoadState]
     uploaded_until: datetime
     """Every decision of this replica before then is on the store."""
+    regret: float
+    """KPI expected to be lost by exploring, summed over `regret_rows` decisions under the exploration in force."""
+    regret_rows: int
+    exploration: tuple[float, int]
+    """Share and steps in force."""
 
 
 @dataclass(slots=True)
@@ -95,6 +100,7 @@ class Replica:
         self._guard = threading.Lock()
         self._in_flight: dict[int, datetime] = {}
         self._ticket = 0
+        self._regret = (0.0, 0)
         self._uploaded_until = now()
         self._background: list[asyncio.Task[None]] = []
         self._uploading = asyncio.Lock()
@@ -149,7 +155,8 @@ class Replica:
         Gives up waiting when loading failed or after 90 s: the report then says why, and requests get 503.
         """
         self.configure(config)
-        tasks = [self._held.tasks[hash_] for hash_ in (config.stable, config.baseline) if hash_ in self._held.tasks]
+        needed = {config.stable, config.baseline, *([config.candidate] if config.candidate else [])}
+        tasks = [self._held.tasks[hash_] for hash_ in needed if hash_ in self._held.tasks]
         if tasks:
             await asyncio.wait(tasks, timeout=FIRST_LOAD_SECONDS)
 
@@ -165,6 +172,9 @@ class Replica:
             rollout=config.rollout if config else None,
             loads=dict(self._held.states),
             uploaded_until=self._uploaded_until,
+            regret=self._regret[0],
+            regret_rows=self._regret[1],
+            exploration=(serving.exploration.share, serving.exploration.steps) if serving else (0.0, 1),
         )
 
     def decide(self, documents: object) -> bytes:
@@ -184,6 +194,10 @@ class Replica:
         try:
             decisions = decide(rows, ids, serving)
             self._journal.append(frame(decisions, ids, at, objective))
+            with self._guard:
+                if serving is self._serving:
+                    lost, count = decisions.regret
+                    self._regret = (self._regret[0] + lost, self._regret[1] + count)
         finally:
             with self._guard:
                 del self._in_flight[ticket]
@@ -223,7 +237,10 @@ class Replica:
         if config is None or config.stable not in held or config.baseline not in held:
             return
         if config.candidate is not None and config.candidate not in held:
-            return
+            if self._serving is not None and self._serving.config.stable == config.stable:
+                return
+            # A replica that starts within a rollout answers with stable; the log says that it applied no weight.
+            config = config.model_copy(update={"candidate": None, "weight": 0, "rollout": None})
         chosen = [config.stable, config.baseline, *([config.candidate] if config.candidate else [])]
         adjusted = {hash_: self._adjusted(held[hash_]) for hash_ in chosen}
         serving = Serving.of(
@@ -238,7 +255,10 @@ class Replica:
         self._journal.begin(columns.header)
         self._objective = columns.objective
         self._outcome_contract = OutcomeContract.of((serving.candidate or serving.stable).policy)
-        self._serving = serving
+        with self._guard:
+            if self._serving is None or serving.exploration != self._serving.exploration:
+                self._regret = (0.0, 0)
+            self._serving = serving
 
     def _adjusted(self, variant: Variant) -> Variant:
         multipliers = self._adjustments.multipliers.get(variant.hash)

@@ -1,0 +1,308 @@
+"""The evidence of one rollout: candidate against stable, by the first decision of each unit."""
+
+import base64
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from drivetrain.api import decision_log as log
+from drivetrain.api.policy import EndpointConfig
+from drivetrain.api.report import MetricEvidence, RolloutEvidence
+from drivetrain.evidence.canary import Canary, Metric, Outcomes, increments, projected_units
+from drivetrain.evidence.intervals import Bounds, OutOfBoundsError
+from drivetrain.evidence.paired import LossDifference
+from drivetrain.evidence.sample_ratio import SampleRatio
+from drivetrain.levers.assignment import Arm
+from drivetrain.levers.grid import Booleans, Floats
+from drivetrain.serving.judged import Judged, Realised
+from drivetrain.serving.maturation import Cohort, instant
+
+FALLBACK_RATE: Final = "fallbackRate"
+_CLIP: Final = 1e-3
+"""Predicted probabilities are clipped to [0.001, 0.999] before log loss, so that losses are bounded."""
+
+Halt = Literal["", "KpiOutOfBounds", "SampleRatioMismatch", "OutcomesMissing", "KpiUnbounded"]
+
+
+@dataclass(slots=True)
+class _SliceSums:
+    """Sums over a slice's units: v, v x, (v x)^2."""
+
+    weight: float = 0.0
+    total: float = 0.0
+    square: float = 0.0
+
+    def losing(self) -> bool:
+        """Whether the candidate's mean effect lies two standard errors below 0."""
+        return self.weight > 0 and self.total < -2 * self.square**0.5
+
+
+class Comparison:
+    """Fed with matured cohorts; halts, and stays so, when the evidence cannot be trusted."""
+
+    def __init__(self, config: EndpointConfig, stable: Judged, candidate: Judged) -> None:
+        assert config.rollout is not None
+        self.rollout = config.rollout
+        self._config = config
+        self._stable, self._candidate = stable, candidate
+        self._halted: Halt = ""
+        self._message = ""
+        self._metrics = self._declared()
+        self._canary = Canary(self._metrics, config.analysis.alpha) if self._metrics else None
+        if self._canary is None:
+            self._halt("KpiUnbounded", "The KPI is unbounded. Declare kpi.minimum and kpi.maximum.")
+        self._ratio = SampleRatio()
+        self._loss = self._declared_loss()
+        self._seen: set[int] = set()
+        self._slices: dict[str, _SliceSums] = {}
+        self._first: float | None = None
+        self._last = 0.0
+        self._weight = config.weight / 100
+
+    def configure(self, config: EndpointConfig) -> None:
+        """Takes over another weight of the same rollout."""
+        self._config = config
+        self._weight = config.weight / 100
+
+    def feed(self, cohort: Cohort, outcome: Realised) -> None:
+        """Adds a matured cohort, already valued by the candidate's objective."""
+        if self._halted or self._canary is None:
+            return
+        arm, weight = cohort.texts(log.ARM), cohort.numbers(log.WEIGHT)
+        mine = np.asarray(cohort.texts(log.ROLLOUT) == self.rollout, dtype=bool)
+        mine &= np.asarray((arm == Arm.STABLE.value) | (arm == Arm.CANDIDATE.value), dtype=bool)
+        mine &= (weight > 0) & (weight < 1)
+        mine &= self._first_of_unit(cohort, mine)
+        if not mine.any():
+            return
+        when_missing = self._candidate.policy.objective.kpi.when_missing
+        if when_missing == "Fail" and (outcome.missing & mine).any():
+            self._halt("OutcomesMissing", f"{int((outcome.missing & mine).sum())} matured decisions have no outcome.")
+            return
+        candidate = np.asarray(arm == Arm.CANDIDATE.value, dtype=bool)
+        if when_missing == "Exclude":
+            mine &= ~outcome.missing
+            self._ratio.update(candidate[mine], weight[mine])
+            if self._ratio.mismatch:
+                self._halt("SampleRatioMismatch", "One arm reports outcomes more often than the other.")
+                return
+        kept = mine & np.isfinite(outcome.kpi)
+        if not kept.any():
+            return
+        try:
+            self._update(cohort.where(kept), _rows(outcome, kept), candidate[kept], weight[kept])
+        except OutOfBoundsError as error:
+            self._halt("KpiOutOfBounds", str(error))
+
+    def report(self, weight: int, now: datetime) -> RolloutEvidence:
+        """What the rollout has shown; `weight` is what all replicas apply."""
+        evidence = self._canary.evidence() if self._canary is not None else ()
+        metrics = [
+            MetricEvidence(
+                metric=found.name,
+                role="Kpi" if number == 0 else "Guardrail",
+                estimate=_finite(found.effect.estimate),
+                lower=_finite(found.effect.lower, -1e300),
+                upper=_finite(found.effect.upper, 1e300),
+            )
+            for number, found in enumerate(evidence)
+        ]
+        if self._loss is not None:
+            shown = self._loss.interval()
+            metrics.append(
+                MetricEvidence(
+                    metric=self._candidate.policy.objective.model_metric.name,
+                    role="Shown",
+                    estimate=_finite(shown.estimate),
+                    lower=_finite(shown.lower, -1e300),
+                    upper=_finite(shown.upper, 1e300),
+                )
+            )
+        losing = sorted((name for name, sums in self._slices.items() if sums.losing()), key=self._mean)
+        return RolloutEvidence(
+            rollout=self.rollout,
+            stable=self._stable.hash,
+            candidate=self._candidate.hash,
+            weight=weight,
+            outcomes_stable=evidence[0].stable_units if evidence else 0,
+            outcomes_candidate=evidence[0].candidate_units if evidence else 0,
+            metrics=tuple(metrics),
+            halted=self._halted,
+            message=self._message,
+            projected_verdict_at=self._projected(now),
+            losing_slices=tuple(losing[:10]),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """What a restart needs to go on exactly."""
+        return {
+            "rollout": self.rollout,
+            "halted": [self._halted, self._message],
+            "canary": self._canary.state() if self._canary is not None else None,
+            "ratio": self._ratio.state(),
+            "loss": self._loss.state() if self._loss is not None else None,
+            "seen": _packed(self._seen),
+            "slices": {name: [sums.weight, sums.total, sums.square] for name, sums in self._slices.items()},
+            "times": [self._first, self._last],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from a state of the same rollout."""
+        self._halted, self._message = state["halted"]
+        if self._canary is not None and state["canary"] is not None:
+            self._canary = Canary.from_state(self._metrics, self._config.analysis.alpha, state["canary"])
+        self._ratio.restore(state["ratio"])
+        if self._loss is not None and state["loss"] is not None:
+            self._loss.restore(state["loss"])
+        self._seen = _unpacked(state["seen"])
+        self._slices = {name: _SliceSums(*sums) for name, sums in state["slices"].items()}
+        self._first, self._last = state["times"]
+
+    def _update(self, cohort: Cohort, outcome: Realised, candidate: Booleans, weight: Floats) -> None:
+        assert self._canary is not None
+        m_stable, m_candidate = cohort.numbers(log.M_STABLE), cohort.numbers(log.M_CANDIDATE)
+        kpi = Outcomes(outcome.kpi, _known(m_stable), _known(m_candidate))
+        feeds = {self._metrics[0].name: kpi}
+        for metric in self._metrics[1:]:
+            feeds[metric.name] = self._guardrail(metric, cohort, outcome)
+        self._canary.update(candidate, weight, feeds)
+        if self._loss is not None:
+            self._feed_loss(cohort, outcome)
+        self._feed_slices(cohort, kpi, candidate, weight)
+        seconds = cohort.seconds
+        self._first = float(seconds[0]) if self._first is None else self._first
+        self._last = float(seconds[-1])
+
+    def _guardrail(self, metric: Metric, cohort: Cohort, outcome: Realised) -> Outcomes:
+        if metric.name == FALLBACK_RATE:
+            return Outcomes(np.asarray(cohort.texts(log.FALLBACK) != "", dtype=np.float64))
+        if metric.name == self._candidate.policy.target.name:
+            y = np.where(np.isnan(outcome.target), 0.0, outcome.target)
+            m = cohort.numbers(log.TARGET_M_STABLE), cohort.numbers(log.TARGET_M_CANDIDATE)
+            return Outcomes(y, _known(m[0]), _known(m[1]))
+        values = cohort.reported(log.LABEL_PREFIX + metric.name)
+        return Outcomes(np.array([0.0 if value is None else float(value) for value in values]))
+
+    def _feed_loss(self, cohort: Cohort, outcome: Realised) -> None:
+        assert self._loss is not None
+        losses = [
+            _loss(self._candidate, cohort.matrix(name), outcome.target)
+            for name in (log.PREDICTION_STABLE, log.PREDICTION_CANDIDATE)
+        ]
+        known = np.isfinite(losses[0]) & np.isfinite(losses[1])
+        if known.any():
+            self._loss.update(losses[0][known], losses[1][known])
+
+    def _feed_slices(self, cohort: Cohort, kpi: Outcomes, candidate: Booleans, weight: Floats) -> None:
+        zero = np.zeros_like(kpi.y)
+        m_stable = zero if kpi.m_stable is None else kpi.m_stable
+        m_candidate = zero if kpi.m_candidate is None else kpi.m_candidate
+        sign = 1.0 if self._candidate.higher_is_better else -1.0
+        vx = weight * (1 - weight) * sign * increments(candidate, weight, kpi.y, m_stable, m_candidate)
+        for column in self._candidate.policy.slices:
+            values = cohort.column(log.CONTEXT_PREFIX + column)
+            names, inverse = np.unique(values.astype(str), return_inverse=True)
+            for index, value in enumerate(names.tolist()):
+                sums = self._slices.setdefault(f"{column}={value}"[:64], _SliceSums())
+                rows = inverse == index
+                sums.weight += float((weight[rows] * (1 - weight[rows])).sum())
+                sums.total += float(vx[rows].sum())
+                sums.square += float((vx[rows] ** 2).sum())
+
+    def _first_of_unit(self, cohort: Cohort, eligible: Booleans) -> Booleans:
+        """Whether each eligible row is its unit's first decision in this rollout; remembers the units."""
+        if self._candidate.policy.objective.unit is None:
+            return eligible
+        first = np.zeros(len(cohort), dtype=bool)
+        units = cohort.table.column(log.UNIT).to_pylist()
+        for row in np.flatnonzero(eligible).tolist():
+            key = int.from_bytes(blake2b(units[row].encode(), digest_size=8).digest(), "big")
+            if key not in self._seen:
+                self._seen.add(key)
+                first[row] = True
+        return first
+
+    def _projected(self, now: datetime) -> datetime | None:
+        if self._canary is None or self._first is None or self._last <= self._first or not 0 < self._weight < 1:
+            return None
+        found = self._canary.evidence()[0]
+        superior = self._config.analysis.goal == "Superior"
+        needed = projected_units(found, self._metrics[0], self._weight, superior=superior)
+        rate = (found.stable_units + found.candidate_units) / (self._last - self._first)
+        if needed is None or rate <= 0 or needed / rate > 10 * 365 * 86400:
+            return None
+        matures_after = self._candidate.policy.objective.kpi.matures_after
+        return max(now, instant(self._last * 1e6) + matures_after + timedelta(seconds=needed / rate))
+
+    def _declared(self) -> tuple[Metric, ...]:
+        """KPI first, then the guardrails that can be followed."""
+        bounds = self._candidate.kpi_bounds
+        if bounds is None:
+            return ()
+        kpi = self._candidate.policy.objective.kpi
+        tolerance = min(self._config.analysis.tolerance, bounds.width * 0.999)
+        metrics = [Metric(kpi.name, kpi.direction == "Maximize", tolerance, bounds)]
+        for declared in self._config.analysis.metrics:
+            if declared.minimum is not None and declared.maximum is not None:
+                range_: Bounds | None = Bounds(declared.minimum, declared.maximum)
+            elif declared.name == FALLBACK_RATE:
+                range_ = Bounds(0.0, 1.0)
+            else:
+                range_ = self._candidate.target_bounds if declared.name == self._candidate.policy.target.name else None
+            if range_ is None:
+                self._halt("KpiUnbounded", f"The guardrail {declared.name} needs a minimum and a maximum.")
+                continue
+            metrics.append(Metric(declared.name, declared.better == "Higher", declared.tolerance, range_))
+        return tuple(metrics)
+
+    def _declared_loss(self) -> LossDifference | None:
+        if self._stable.policy.model is None or self._candidate.policy.model is None:
+            return None
+        if self._candidate.policy.target.type == "Regression":
+            bounds = self._candidate.target_bounds
+            return LossDifference(0.05, Bounds(0.0, bounds.width)) if bounds is not None else None
+        return LossDifference(0.05, Bounds(0.0, float(-np.log(_CLIP))))
+
+    def _halt(self, reason: Halt, message: str) -> None:
+        self._halted, self._message = reason, message
+
+    def _mean(self, name: str) -> float:
+        sums = self._slices[name]
+        return sums.total / sums.weight
+
+
+def _loss(judged: Judged, predictions: Floats, target: Floats) -> Floats:
+    """Log loss of probabilities (clipped), absolute error of means; NaN without a label or a prediction, [rows]."""
+    match judged.policy.target.type:
+        case "Binary":
+            p = np.clip(predictions, _CLIP, 1 - _CLIP)
+            return np.asarray(-(target * np.log(p) + (1 - target) * np.log(1 - p)))
+        case "Multiclass":
+            index = np.where(np.isnan(target), 0, target).astype(np.int64)
+            p = np.clip(predictions[np.arange(len(target)), index], _CLIP, 1.0)
+            return np.where(np.isnan(target), np.nan, -np.log(p))
+    return np.abs(predictions - target)
+
+
+def _rows(outcome: Realised, kept: Booleans) -> Realised:
+    return Realised(outcome.kpi[kept], outcome.target[kept], outcome.overridden[kept], outcome.missing[kept])
+
+
+def _known(m: Floats) -> Floats:
+    """Predictions where there are any; 0 is as valid."""
+    return np.where(np.isfinite(m), m, 0.0)
+
+
+def _finite(value: float, otherwise: float = 0.0) -> float:
+    return value if np.isfinite(value) else otherwise
+
+
+def _packed(keys: set[int]) -> str:
+    return base64.b64encode(np.fromiter(sorted(keys), dtype=np.uint64, count=len(keys)).tobytes()).decode()
+
+
+def _unpacked(text: str) -> set[int]:
+    return {int(key) for key in np.frombuffer(base64.b64decode(text), dtype=np.uint64)}

@@ -1,0 +1,308 @@
+"""The Monitor's shell: tails the log, feeds the evidence, keeps checkpoints, adjusts replicas, and reports."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from io import BytesIO
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from drivetrain.api import decision_log as log
+from drivetrain.api import layout
+from drivetrain.api.canonical import canonical_json
+from drivetrain.api.errors import DrivetrainError
+from drivetrain.api.model import CONTRACT_FILE, REFERENCE_FILE, ModelContract, Reference
+from drivetrain.api.policy import EndpointConfig
+from drivetrain.api.report import PolicyLoad, ServingReport
+from drivetrain.serving.adjustments import Adjustments, adjustments_key, read_adjustments
+from drivetrain.serving.clock import now
+from drivetrain.serving.evidence import Evidence, Findings
+from drivetrain.serving.journal import recover
+from drivetrain.serving.judged import Judged
+from drivetrain.serving.loader import read_policy
+from drivetrain.serving.log_tail import LogTail
+from drivetrain.serving.maturation import FIXED, PREFIXES, Maturation, watermark_of
+from drivetrain.serving.outcomes import OutcomeBook
+from drivetrain.serving.records import encode_segment
+from drivetrain.serving.replica import ReplicaState
+from drivetrain.serving.reporting import ReportWriter
+from drivetrain.serving.settings import Settings
+from drivetrain.serving.tuning import Regret, in_words, with_multipliers, with_offsets, with_regret
+from drivetrain.store import ObjectMissingError, ObjectStore
+
+STEP_SECONDS: Final = 1.0
+HEARD_WITHIN: Final = timedelta(seconds=5)
+CHECKPOINT_EVERY: Final = timedelta(seconds=5)
+REPORT_EVERY: Final = timedelta(seconds=10)
+BOOK_SPAN: Final = timedelta(days=1)
+_CHECKPOINT_FORM: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    state: ReplicaState
+    at: datetime
+
+
+class Monitor:
+    """One per endpoint. `configure`, `heard` and `number` run on the event loop, `step` on one thread of its own."""
+
+    def __init__(self, settings: Settings, store: ObjectStore) -> None:
+        self._settings = settings
+        self._store = store
+        self._writer = ReportWriter(settings)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="monitor")
+        self._book = OutcomeBook()
+        self._book_filled = asyncio.Event()
+        self._heard: dict[str, _Heard] = {}
+        self._wanted: EndpointConfig | None = None
+        self._config: EndpointConfig | None = None
+        self._policies: dict[str, Judged] = {}
+        self._evidence = Evidence()
+        self._maturation: Maturation | None = None
+        self._decisions: LogTail | None = None
+        self._outcomes: LogTail | None = None
+        self._adjustments = Adjustments()
+        self._checkpointed = datetime.min.replace(tzinfo=now().tzinfo)
+        self._checkpoint_watermark: datetime | None = None
+        self._sequence = 0
+        self._reported: tuple[datetime, str] | None = None
+        self.trouble = ""
+        self.report: ServingReport | None = None
+        """The latest report."""
+
+    def configure(self, config: EndpointConfig) -> None:
+        """Takes over a configuration with the next step."""
+        self._wanted = config
+
+    def heard(self, state: ReplicaState) -> None:
+        """Keeps what a replica says of itself."""
+        self._heard[state.replica] = _Heard(state, now())
+
+    async def number(self, reports: list[tuple[str, str]]) -> list[int]:
+        """Numbers reports of outcomes, once the book is filled from the log."""
+        await self._book_filled.wait()
+        return self._book.number(reports)
+
+    async def run(self) -> None:
+        """Steps for ever; trouble is shown and tried again."""
+        loop = asyncio.get_running_loop()
+        while True:
+            filled = self._book_filled.is_set()
+            if not filled and await loop.run_in_executor(self._worker, self._guarded, self._fill_book, now()):
+                self._book_filled.set()
+            await loop.run_in_executor(self._worker, self._guarded, self.step, now())
+            await asyncio.sleep(STEP_SECONDS)
+
+    def _guarded(self, step: Any, at: datetime) -> bool:
+        try:
+            step(at)
+        except DrivetrainError as error:
+            self.trouble = str(error)
+            return False
+        self.trouble = ""
+        return True
+
+    def step(self, at: datetime) -> None:
+        """One look at everything. Raises StoreError or ClusterError; the next step goes on from where it got."""
+        recover(self._settings.journal, self._store, encode_segment)
+        self._take_over(at)
+        if self._config is None or self._maturation is None:
+            return
+        self._read(at)
+        cohort = self._maturation.mature(self._watermark(at))
+        if cohort is not None:
+            self._evidence.feed(cohort)
+        self._adjust()
+        if at - self._checkpointed >= CHECKPOINT_EVERY:
+            self._save(at)
+        self._tell(at)
+
+    def _take_over(self, at: datetime) -> None:
+        """Follows a new configuration once its policies can be read."""
+        config = self._wanted
+        if config is None or config == self._config:
+            return
+        policies = {}
+        for hash_ in {config.stable, config.baseline, *([config.candidate] if config.candidate else [])}:
+            judged = self._policies.get(hash_) or self._judged(hash_)
+            if judged is None:
+                return
+            policies[hash_] = judged
+        first = self._config is None
+        same_exploration = self._config is not None and self._config.exploration == config.exploration
+        self._policies, self._config = policies, config
+        self._evidence.configure(config, policies)
+        if first:
+            self._restore(at)
+        elif not same_exploration:
+            self._adjustments = self._adjustments.model_copy(update={"share": None, "steps": None})
+
+    def _judged(self, hash_: str) -> Judged | None:
+        policy = read_policy(self._settings.policies, hash_)
+        if policy is None:
+            return None
+        if policy.model is None:
+            return Judged.of(hash_, policy)
+        folder = layout.model(policy.model.digest)
+        contract = ModelContract.model_validate_json(self._store.get(f"{folder}/{CONTRACT_FILE}"))
+        try:
+            reference = Reference.model_validate_json(self._store.get(f"{folder}/{REFERENCE_FILE}"))
+        except ObjectMissingError:
+            reference = None
+        return Judged.of(hash_, policy, contract, reference)
+
+    def _read(self, at: datetime) -> None:
+        assert self._decisions is not None
+        assert self._outcomes is not None
+        assert self._maturation is not None
+        writers = list(self._heard)
+        for key in self._outcomes.poll(at, writers):
+            self._maturation.add_outcomes(self._table(key, None))
+        for key in self._decisions.poll(at, writers):
+            self._maturation.add_decisions(self._table(key, FIXED))
+        self._maturation.forget_reports(at - 2 * self._maturation.matures_after - timedelta(minutes=10))
+
+    def _table(self, key: str, fixed: tuple[str, ...] | None) -> pa.Table:
+        data = BytesIO(self._store.get(key))
+        if fixed is None:
+            return pq.read_table(data)
+        names = pq.read_schema(data).names
+        return pq.read_table(data, columns=[name for name in names if name in fixed or name.startswith(PREFIXES)])
+
+    def _watermark(self, at: datetime) -> datetime:
+        assert self._maturation is not None
+        return watermark_of(
+            at, [heard.state.uploaded_until for heard in self._alive(at)], self._maturation.matures_after
+        )
+
+    def _alive(self, at: datetime) -> list[_Heard]:
+        for name in [name for name, heard in self._heard.items() if at - heard.at > HEARD_WITHIN]:
+            del self._heard[name]  # its journal is uploaded by whoever comes next on its node
+        return list(self._heard.values())
+
+    def _adjust(self) -> None:
+        config = self._config
+        assert config is not None
+        seen = [
+            Regret(heard.state.regret, heard.state.regret_rows, *heard.state.exploration)
+            for heard in self._heard.values()
+        ]
+        adjusted = with_offsets(with_regret(self._adjustments, config, seen), self._evidence.offsets())
+        adjusted, moved = with_multipliers(adjusted, self._policies, self._evidence.target_means())
+        if adjusted != self._adjustments:
+            self._store.put(adjustments_key(self._settings.deployment), canonical_json(adjusted).encode())
+            self._adjustments = adjusted
+        for hash_ in moved:
+            self._evidence.restart_target_mean(hash_)
+
+    def _save(self, at: datetime) -> None:
+        """Evidence and watermark in one object, so that neither is ever ahead of the other."""
+        assert self._maturation is not None
+        watermark = self._maturation.watermark
+        if watermark is None or watermark == self._checkpoint_watermark:
+            return
+        document = {
+            "form": _CHECKPOINT_FORM,
+            "watermark": watermark.isoformat(),
+            "late": self._maturation.late,
+            "evidence": self._evidence.state(),
+        }
+        self._store.put(self._checkpoint_key, json.dumps(document).encode())
+        self._checkpointed, self._checkpoint_watermark = at, watermark
+
+    def _restore(self, at: datetime) -> None:
+        """Goes on from the last checkpoint, or from the beginning of the log."""
+        assert self._config is not None
+        matures_after = self._policies[self._config.stable].policy.objective.kpi.matures_after
+        self._adjustments = read_adjustments(self._store, adjustments_key(self._settings.deployment))
+        watermark, late = None, 0
+        document = self._checkpoint()
+        if document is not None:
+            self._evidence.restore(document["evidence"])
+            watermark, late = datetime.fromisoformat(document["watermark"]), document["late"]
+        self._maturation = Maturation(matures_after, watermark)
+        self._maturation.late = late
+        self._decisions = LogTail(self._store, layout.DECISIONS, watermark)
+        self._outcomes = LogTail(self._store, layout.OUTCOMES, watermark)
+
+    def _checkpoint(self) -> Mapping[str, Any] | None:
+        try:
+            document = json.loads(self._store.get(self._checkpoint_key))
+        except ObjectMissingError:
+            return None
+        return document if document.get("form") == _CHECKPOINT_FORM else None
+
+    @property
+    def _checkpoint_key(self) -> str:
+        return f"{layout.monitor(self._settings.deployment)}/checkpoint.json"
+
+    def _fill_book(self, at: datetime) -> None:
+        """Remembers the outcomes of the last day, so that repetitions keep their numbers across restarts."""
+        for key in LogTail(self._store, layout.OUTCOMES, at - BOOK_SPAN).poll(at, []):
+            table = self._table(key, None).select([log.DECISION_ID, log.CONTENT, log.SEQUENCE])
+            for row in table.to_pylist():
+                self._book.remember(row[log.DECISION_ID], row[log.CONTENT], row[log.SEQUENCE])
+
+    def _tell(self, at: datetime) -> None:
+        report = self._report(at)
+        content = canonical_json(report.model_copy(update={"sequence": 0, "at": at.min.replace(tzinfo=at.tzinfo)}))
+        due = self._reported is None or self._reported[1] != content or at - self._reported[0] >= REPORT_EVERY
+        self.report = report
+        if not due:
+            return
+        self._sequence += 1
+        if self._writer.enabled:
+            self._writer.write(report)
+        self._reported = (at, content)
+
+    def _report(self, at: datetime) -> ServingReport:
+        config = self._config
+        assert config is not None
+        assert self._maturation is not None
+        states = [heard.state for heard in self._alive(at)]
+        weights, stables = {state.weight for state in states}, {state.stable for state in states}
+        candidates = {state.candidate for state in states}
+        settled = len(weights) == 1 and len(candidates) == 1 and len(stables) == 1
+        weight = next(iter(weights)) if settled else None
+        findings: Findings = self._evidence.findings(at, weight or 0)
+        return ServingReport(
+            sequence=self._sequence + 1,
+            at=at,
+            replicas=len(states),
+            weight=weight,
+            stable=next(iter(stables)) if len(stables) == 1 else None,
+            loads=tuple(_load(hash_, states) for hash_ in sorted({h for state in states for h in state.loads}))[:8],
+            rollout=findings.rollout,
+            drift=findings.drift,
+            kpi=findings.kpi,
+            watermark=self._maturation.watermark,
+            matured=findings.matured,
+            explored=findings.explored,
+            explored_since_change=findings.explored_since_change,
+            adjusted=in_words(self._adjustments, config),
+        )
+
+
+def _load(hash_: str, states: list[ReplicaState]) -> PolicyLoad:
+    """Loaded once every replica holds it; Failed as soon as one cannot."""
+    found = [state.loads[hash_] for state in states if hash_ in state.loads]
+    held = sum(load.state == "Loaded" for load in found)
+    failed = next((load for load in found if load.state == "Failed"), None)
+    if failed is not None:
+        return PolicyLoad(
+            hash=hash_, state="Failed", replicas=held, reason=failed.reason[:64], message=failed.message[:1024]
+        )
+    waiting = next((load for load in found if load.state == "Loading" and load.message), None)
+    return PolicyLoad(
+        hash=hash_,
+        state="Loaded" if held == len(states) else "Loading",
+        replicas=held,
+        reason=waiting.reason[:64] if waiting is not None else "",
+        message=waiting.message[:1024] if waiting is not None else "",
+    )

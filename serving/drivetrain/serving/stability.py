@@ -1,0 +1,277 @@
+"""Drift since the stable policy's promotion: who comes, how they respond, and what the policy is worth."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import numpy as np
+
+from drivetrain.api import decision_log as log
+from drivetrain.api.policy import EndpointConfig
+from drivetrain.api.report import DetectorEvidence, DriftEvidence
+from drivetrain.evidence.calibration import (
+    Calibration,
+    CalibrationPlan,
+    KpiDrop,
+    RunLengths,
+    Severity,
+    SliceReading,
+)
+from drivetrain.evidence.canary import Outcomes
+from drivetrain.evidence.covariate import ColumnEvidence, CovariatePlan, judge
+from drivetrain.evidence.detector import average_run_length
+from drivetrain.evidence.histogram import Bins, Histogram
+from drivetrain.evidence.intervals import Bounds, OutOfBoundsError
+from drivetrain.levers.assignment import Arm
+from drivetrain.levers.grid import Booleans, Floats
+from drivetrain.serving.judged import Judged, Realised
+from drivetrain.serving.maturation import Cohort, instant
+
+_YEAR_DAYS: Final = 365.0
+_WARN_FACTOR: Final = 10.0
+"""A warning may be wrong ten times as often as a severe alarm."""
+_SEVERE_DISTANCE: Final = 2.5
+"""A severe covariate drift is this many times the distance from which drift matters (0.25 where that is 0.1)."""
+_SLICE_LIMIT: Final = 20
+_NAMES: Final = {Severity.NONE: "None", Severity.WARN: "Warn", Severity.SEVERE: "Severe"}
+
+
+class Stability:
+    """Detectors of one stable policy; fed with its matured decisions from its promotion on."""
+
+    def __init__(self, config: EndpointConfig, stable: Judged, since: datetime | None) -> None:
+        self._config = config
+        self._stable = stable
+        self.since = since
+        monitoring = config.monitoring
+        rows_per_year = monitoring.decisions_per_day * _YEAR_DAYS
+        drift = monitoring.drift
+        self._slice_column = stable.policy.slices[0] if stable.policy.slices else None
+        self._slice_names: list[str] = []
+        bounds = stable.target_bounds
+        has_model = stable.policy.model is not None
+        self._calibration: Calibration | None = None
+        self._kpi_drop: KpiDrop | None = None
+        if has_model and bounds is not None:
+            plan = CalibrationPlan(
+                bounds,
+                drift.calibration.tolerance,
+                _run_lengths(drift.calibration.false_alarms_per_year, rows_per_year),
+            )
+            self._calibration = Calibration(plan, sliced=self._slice_column is not None)
+        if has_model and config.holdout > 0 and stable.kpi_bounds is not None:
+            self._kpi_drop = KpiDrop(
+                CalibrationPlan(
+                    self._signed(stable.kpi_bounds),
+                    drift.kpi.tolerance,
+                    _run_lengths(drift.kpi.false_alarms_per_year, rows_per_year),
+                )
+            )
+        rate = drift.covariate.false_alarms_per_year
+        windows = timedelta(days=_YEAR_DAYS) / monitoring.window
+        chances = CovariatePlan.of_rates(
+            warn_per_year=rate * _WARN_FACTOR, severe_per_year=rate, windows_per_year=windows
+        )
+        least = drift.covariate.minimum_distance
+        self._covariate_plan = CovariatePlan(
+            least, _SEVERE_DISTANCE * least, min(chances.warn_alpha, 0.5), min(chances.severe_alpha, 0.05)
+        )
+        self._bins = {
+            column.name: (
+                Bins(edges=column.edges, levels=column.categories),
+                Histogram((*column.counts, column.nulls)),
+            )
+            for column in (stable.reference.columns if stable.reference is not None else ())
+            if sum(column.counts) + column.nulls >= 100
+        }
+        self._window: int | None = None
+        self._columns: dict[str, ColumnEvidence] = {}
+        self._batches = 0
+        self._message = ""
+        self._halted = False
+
+    def configure(self, config: EndpointConfig) -> None:
+        """Takes over a changed configuration of the same stable policy."""
+        self._config = config
+
+    def feed(self, cohort: Cohort, outcome: Realised) -> None:
+        """Adds a matured cohort, valued by the stable policy's objective."""
+        times = cohort.seconds
+        since = self.since.timestamp() if self.since is not None else -np.inf
+        recent = times > since
+        if not recent.any():
+            return
+        policy = np.asarray(cohort.texts(log.POLICY) == self._stable.hash, dtype=bool)
+        arm = cohort.texts(log.ARM)
+        chosen = np.asarray(cohort.texts(log.FALLBACK) == "", dtype=bool)
+        try:
+            own = recent & policy & chosen & np.isfinite(outcome.target) & ~outcome.overridden
+            if self._calibration is not None and own.any():
+                self._feed_calibration(cohort.where(own), outcome.target[own])
+            stable_arm = np.asarray(arm == Arm.STABLE.value, dtype=bool) & policy
+            held = np.asarray(arm == Arm.HOLDOUT.value, dtype=bool)
+            compared = recent & (stable_arm | held) & np.isfinite(outcome.kpi)
+            if self._kpi_drop is not None and compared.any():
+                self._feed_kpi(cohort.where(compared), outcome.kpi[compared], stable_arm[compared])
+        except OutOfBoundsError as error:
+            self._halted, self._message = True, str(error)
+        if self._bins:
+            self._feed_covariates(cohort.where(recent))
+
+    def report(self, *, open_since: str) -> DriftEvidence:
+        """The detectors' words; `open_since` names what forbids a verdict now, '' when nothing does."""
+        calibration, kpi = self._calibration_evidence(), self._kpi_evidence()
+        covariate = self._covariate_evidence()
+        miscalibrated = False
+        if self._calibration is not None:
+            miscalibrated = self._calibration.report().overall.miscalibrated
+        if open_since:
+            covariate, calibration, kpi = (
+                part.model_copy(update={"severity": "None", "message": f"No verdict {open_since}.", "changed_at": None})
+                for part in (covariate, calibration, kpi)
+            )
+        return DriftEvidence(covariate=covariate, calibration=calibration, kpi=kpi, miscalibrated=miscalibrated)
+
+    def state(self) -> dict[str, Any]:
+        """What a restart needs to go on exactly."""
+        return {
+            "stable": self._stable.hash,
+            "calibration": self._calibration.state() if self._calibration is not None else None,
+            "slices": self._slice_names,
+            "kpi": self._kpi_drop.state() if self._kpi_drop is not None else None,
+            "window": self._window,
+            "columns": {name: column.state() for name, column in self._columns.items()},
+            "batches": self._batches,
+            "halted": [self._halted, self._message],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a state of the same policy."""
+        if self._calibration is not None and state["calibration"] is not None:
+            self._calibration.restore(state["calibration"])
+        if self._kpi_drop is not None and state["kpi"] is not None:
+            self._kpi_drop.restore(state["kpi"])
+        self._slice_names = list(state["slices"])
+        self._batches = state["batches"]
+        self._halted, self._message = state["halted"]
+        if state["window"] is not None:
+            self._open_window(state["window"])
+            for name, column in state["columns"].items():
+                if name in self._columns:
+                    self._columns[name].restore(column)
+
+    def _feed_calibration(self, cohort: Cohort, target: Floats) -> None:
+        assert self._calibration is not None
+        # A replica that had yet to hear of the promotion logged this policy as the candidate.
+        before = np.asarray(cohort.texts(log.ARM) == Arm.CANDIDATE.value, dtype=bool)
+        prediction = np.where(before, cohort.numbers(log.PREDICTION_CANDIDATE), cohort.numbers(log.PREDICTION_STABLE))
+        known = np.isfinite(prediction)
+        if not known.any():
+            return
+        slices = None
+        if self._slice_column is not None:
+            values = cohort.column(log.CONTEXT_PREFIX + self._slice_column).astype(str)[known]
+            for name in sorted(set(values.tolist()) - set(self._slice_names)):
+                if len(self._slice_names) < _SLICE_LIMIT:
+                    self._slice_names.append(name)
+            slices = np.where(np.isin(values, self._slice_names), values, "other")
+        self._calibration.update(target[known], prediction[known], cohort.seconds[known], slices)
+
+    def _feed_kpi(self, cohort: Cohort, kpi: Floats, in_policy: Booleans) -> None:
+        assert self._kpi_drop is not None
+        sign = 1.0 if self._stable.higher_is_better else -1.0
+        m_policy, m_holdout = cohort.numbers(log.M_STABLE), cohort.numbers(log.M_HOLDOUT)
+        known = np.isfinite(m_policy) & np.isfinite(m_holdout)
+        # Share of the policy among the units that follow it or the holdout, by the weight in force at decision time.
+        holdout = self._config.holdout
+        policy = (1 - holdout) * (1 - cohort.numbers(log.WEIGHT))
+        outcomes = Outcomes(sign * kpi, sign * np.where(known, m_holdout, 0.0), sign * np.where(known, m_policy, 0.0))
+        self._kpi_drop.update(in_policy, policy / (policy + holdout), outcomes, cohort.seconds)
+
+    def _feed_covariates(self, cohort: Cohort) -> None:
+        length = self._config.monitoring.window.total_seconds()
+        windows = np.floor(cohort.seconds / length).astype(np.int64)
+        for window in np.unique(windows).tolist():
+            if self._window is None or window > self._window:
+                self._open_window(window)
+            rows = cohort.where(windows == window)
+            self._batches += 1
+            for name, column in self._columns.items():
+                column.update(self._histogram(name, rows), np.random.default_rng([self._batches, _seed(name)]))
+
+    def _open_window(self, window: int) -> None:
+        self._window = window
+        self._columns = {
+            name: ColumnEvidence(reference, np.random.default_rng([window, _seed(name)]))
+            for name, (_, reference) in self._bins.items()
+        }
+
+    def _histogram(self, name: str, cohort: Cohort) -> Histogram:
+        bins, _ = self._bins[name]
+        column = cohort.column(log.CONTEXT_PREFIX + name)
+        if bins.levels:
+            return bins.count_levels([None if value is None else str(value) for value in column.tolist()])
+        return bins.count_numbers(column.astype(np.float64))
+
+    def _calibration_evidence(self) -> DetectorEvidence:
+        if self._calibration is None:
+            return DetectorEvidence(message="Needs a model and a bounded target.")
+        report = self._calibration.report()
+        name, strongest = report.strongest
+        where = "overall" if name is None else f"{self._slice_column}={name}"
+        return _detector(strongest, report.severity, f"mean residual ({where})", self._message)
+
+    def _kpi_evidence(self) -> DetectorEvidence:
+        if self._kpi_drop is None:
+            return DetectorEvidence(message="Needs a model, a holdout and a bounded KPI.")
+        found = self._kpi_drop.report()
+        return _detector(found, found.severity, "advantage over the holdout", self._message)
+
+    def _covariate_evidence(self) -> DetectorEvidence:
+        if not self._columns:
+            return DetectorEvidence(message="Needs a model's training reference.")
+        drifts = judge(self._columns, self._covariate_plan)
+        worst = max(drifts.values(), key=lambda drift: (drift.severity, drift.distance))
+        drifted = [name for name, drift in drifts.items() if drift.severity is not Severity.NONE]
+        strongest = sorted(drifts.items(), key=lambda item: -item[1].distance)[:8]
+        length = self._config.monitoring.window.total_seconds()
+        return DetectorEvidence(
+            severity=_NAMES[worst.severity],
+            message=f"Drifted: {', '.join(drifted)}." if drifted else "No column drifted.",
+            changed_at=instant((self._window or 0) * length * 1e6) if drifted else None,
+            evidence={name: f"distance {drift.distance:.3f}, e {drift.evidence:.3g}" for name, drift in strongest},
+        )
+
+    def _signed(self, bounds: Bounds) -> Bounds:
+        return bounds if self._stable.higher_is_better else Bounds(-bounds.maximum, -bounds.minimum)
+
+
+def _detector(found: SliceReading, severity: Severity, what: str, trouble: str) -> DetectorEvidence:
+    reading = found.reading
+    numbers = {"rows": str(reading.rows), "evidence": f"{reading.evidence:.4g}"}
+    if reading.offset is not None and reading.radius is not None:
+        numbers["offset"] = f"{reading.offset:.4f} +- {reading.radius:.4f}"
+    if trouble:
+        message = trouble
+    elif reading.offset is None:
+        message = f"The {what} is being measured after the promotion."
+    elif severity is Severity.NONE:
+        message = f"The {what} stays near its offset."
+    else:
+        message = f"The {what} moved {reading.direction.lower()} from its offset."
+    alarmed = severity is not Severity.NONE
+    return DetectorEvidence(
+        severity=_NAMES[severity],
+        message=message,
+        changed_at=instant(reading.began * 1e6) if alarmed else None,
+        evidence=numbers,
+    )
+
+
+def _run_lengths(false_alarms_per_year: float, rows_per_year: float) -> RunLengths:
+    severe = max(average_run_length(false_alarms_per_year, rows_per_year), 2.0)
+    return RunLengths(warn=max(severe / _WARN_FACTOR, 1.5), severe=severe)
+
+
+def _seed(name: str) -> int:
+    return int.from_bytes(name.encode()[:8], "big")
