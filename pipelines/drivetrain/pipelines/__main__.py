@@ -4,14 +4,17 @@ Exit codes: 0 a result was reported, Approved or Refused; 1 failed, another atte
 attempt would (a mistake in spec or data); 3 another attempt or incarnation owns the run; 143 told to stop.
 """
 
+import importlib
 import json
 import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
@@ -49,9 +52,13 @@ from drivetrain.api.report import RunResult
 from drivetrain.api.runspec import RunSpec
 from drivetrain.pipelines.attempt import Claim, Fence
 from drivetrain.pipelines.reporting import Reporter, await_incarnation, sink_from
+from drivetrain.pipelines.stage import emptied
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from drivetrain.pipelines.tracking import Tracking
+    from drivetrain.pipelines.work import TrialRunner
 
 _LOG = logging.getLogger("drivetrain.pipelines")
 _INCARNATION_DEADLINE: Final = 120.0
@@ -112,14 +119,17 @@ def main() -> int:
     env = dict(os.environ)
     cluster = env[CLUSTER_NAME_ENV]
     sink = sink_from(env, namespace=env[NAMESPACE_ENV], name=env[REPORT_ENV], cluster=cluster)
+    started = time.monotonic()
     try:
-        number = await_incarnation(sink, cluster, deadline=_INCARNATION_DEADLINE)
-        claim = Claim(int(env[ATTEMPT_ENV]), number, cluster)
-        with Reporter(sink, attempt=claim.attempt, incarnation=claim.incarnation, clock=_clock) as reporter:
-            started = time.monotonic()
-            result = _result(env, claim, reporter)
-            reporter.finish(result)
-            _LOG.info("%s in %.1f s. %s", result.state, time.monotonic() - started, result.message)
+        with ExitStack() as stack:
+            work = _prepare(env, stack)
+            number = await_incarnation(sink, cluster, deadline=_INCARNATION_DEADLINE)
+            claim = Claim(int(env[ATTEMPT_ENV]), number, cluster)
+            reporter = Reporter(sink, attempt=claim.attempt, incarnation=claim.incarnation, clock=_clock)
+            with reporter:
+                result = _result(work, env, claim, reporter)
+                reporter.finish(result)
+            _close(work, result)
     except FencedError as error:
         _LOG.warning("%s", error)
         return Exit.FENCED
@@ -129,15 +139,49 @@ def main() -> int:
     except StoppedError:
         _LOG.warning("told to stop; nothing is committed from here on")
         return 128 + signal.SIGTERM
+    _LOG.info("%s in %.1f s. %s", result.state, time.monotonic() - started, result.message)
     if result.state != "Failed":
         return Exit.REPORTED
     return Exit.MISTAKE if result.permanent else Exit.FAILED
 
 
-def _result(env: Mapping[str, str], claim: Claim, reporter: Reporter) -> RunResult:
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A run whose spec can be read, with MLflow's client starting beside it."""
+
+    spec: RunSpec
+    tracking: "Tracking"
+
+
+def _prepare(env: Mapping[str, str], stack: ExitStack) -> _Work | DrivetrainError:
+    """What needs no claim: the spec, MLflow's client, and the line's own imports, which take seconds of CPU.
+
+    A mistake in the spec is returned, to be reported like any other.
+    """
+    from drivetrain.pipelines.tracking import Tracking
+
+    try:
+        spec = read_spec(env)
+    except InvalidSpecError as error:
+        return error
+    threading.Thread(target=importlib.import_module, args=("drivetrain.pipelines.modelling",), daemon=True).start()
+    local = f"sqlite:///{_work_folder(env, spec)}/mlflow.db"
+    tracking_uri = spec.tracking_uri or env.get(TRACKING_ENV) or local
+    return _Work(spec, stack.enter_context(Tracking(tracking_uri)))
+
+
+def _work_folder(env: Mapping[str, str], spec: RunSpec) -> Path:
+    folder = Path(env[WORK_ENV]) / "runs" / spec.run_uid
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _result(work: _Work | DrivetrainError, env: Mapping[str, str], claim: Claim, reporter: Reporter) -> RunResult:
     """Runs the line; every failure but a lost fence becomes a result that says what to do."""
     try:
-        return _run(read_spec(env), env, claim, reporter)
+        if isinstance(work, DrivetrainError):
+            raise work
+        return _run(work, env, claim, reporter)
     except FencedError:
         raise
     except DrivetrainError as error:
@@ -148,47 +192,47 @@ def _result(env: Mapping[str, str], claim: Claim, reporter: Reporter) -> RunResu
         return failure(error)
 
 
-def _run(spec: RunSpec, env: Mapping[str, str], claim: Claim, reporter: Reporter) -> RunResult:
-    from drivetrain.pipelines.driver import Setting, drive, local_trials, opening_of
+def _run(work: _Work, env: Mapping[str, str], claim: Claim, reporter: Reporter) -> RunResult:
+    from drivetrain.pipelines.driver import Setting, drive
     from drivetrain.pipelines.sources import SourceReader
-    from drivetrain.pipelines.tracking import Tracking
     from drivetrain.store import open_store
 
-    work = Path(env[WORK_ENV]) / "runs" / spec.run_uid / f"{claim.attempt}.{claim.incarnation}"
-    work.mkdir(parents=True, exist_ok=True)
-    tracking_uri = spec.tracking_uri or env.get(TRACKING_ENV) or f"sqlite:///{work.parent}/mlflow.db"
+    spec = work.spec
     store = open_store(spec.data.store, env)
     fence = Fence(store, spec.run_uid, claim)
-    with ExitStack() as stack:
-        tracking = stack.enter_context(Tracking(tracking_uri, opening_of(spec)))
-        setting = Setting(
-            store=store,
-            reader=SourceReader(spec.data.store, env, Path(env[SOURCES_ENV]) if SOURCES_ENV in env else None),
-            work=work,
-            attempt=claim.attempt,
-            guard=fence,
-            audience=reporter,
-            tracking=tracking,
-            trials=local_trials,
-            now=_clock(),
-        )
-        try:
-            result = drive(spec, setting).result
-        except DrivetrainError as error:
-            if failure(error).permanent:
-                _close_failed(tracking, error)
-            raise
-        tracking.close("FINISHED")
-        fence.check()
-        return result
+    setting = Setting(
+        store=store,
+        reader=SourceReader(spec.data.store, env, Path(env[SOURCES_ENV]) if SOURCES_ENV in env else None),
+        work=emptied(_work_folder(env, spec) / fence.writer),
+        attempt=claim.attempt,
+        guard=fence,
+        audience=reporter,
+        tracking=work.tracking,
+        trials=lambda: _trials(spec),
+        now=_clock(),
+    )
+    result = drive(spec, setting).result
+    fence.check()
+    return result
 
 
-def _close_failed(tracking: "Tracking", error: DrivetrainError) -> None:
-    """Marks the MLflow run; when MLflow fails too, the first error is the one to report."""
+def _trials(spec: RunSpec) -> "AbstractContextManager[TrialRunner]":
+    from drivetrain.pipelines.ray_trials import ray_trials
+
+    return ray_trials(spec.spec.tuning.parallel_trials)
+
+
+def _close(work: _Work | DrivetrainError, result: RunResult) -> None:
+    """Ends MLflow's record, unless another attempt goes on with it. The result is reported already."""
+    if isinstance(work, DrivetrainError) or (result.state == "Failed" and not result.permanent):
+        return
     try:
-        tracking.close("FAILED", str(error))
-    except ReportedError as second:
-        _LOG.warning("%s", second)
+        if result.state == "Failed":
+            work.tracking.close("FAILED", result.message)
+        else:
+            work.tracking.close("FINISHED")
+    except ReportedError as error:
+        _LOG.warning("the result is reported, but MLflow does not show it: %s", error)
 
 
 def _clock() -> datetime:

@@ -21,7 +21,7 @@ from drivetrain.pipelines.frame import conform
 from drivetrain.pipelines.sources import SourceReader
 from drivetrain.pipelines.split import split
 from drivetrain.pipelines.stage import Guard, Observer, StageName, StageRunner, emptied
-from drivetrain.pipelines.tracking import Opening, Registration, Tracking
+from drivetrain.pipelines.tracking import Opening, Registration, Registry
 from drivetrain.pipelines.trials import StoredTrialLog
 from drivetrain.store import ObjectMissingError, ObjectStore
 
@@ -56,7 +56,7 @@ class Setting:
     attempt: int
     guard: Guard
     audience: Audience
-    tracking: Tracking
+    tracking: Registry
     trials: Callable[[], "AbstractContextManager[TrialRunner]"]
     """Starts the workers that fit."""
     now: datetime
@@ -107,20 +107,19 @@ def drive(spec: RunSpec, setting: Setting) -> Built:
 
     audience = setting.audience
     stages = StageRunner(setting.store, setting.work, setting.guard, audience)
-    setting.tracking.opened.add_done_callback(
-        lambda done: None if done.cancelled() or done.exception() else audience.update(mlflow_run=done.result())
-    )
-    version = collection.resolve(spec, setting.reader, stages, now=setting.now, sample=setting.sample)
-    audience.update(data_version=version.md5, data_rows=version.rows)
-    frame = conform(versions.read(setting.store, version.md5), spec.data)
-    rows = split(frame, version.md5, spec.data, spec.objective.unit, spec.spec.window)
-    champion = _champion(spec, setting)
-    log = StoredTrialLog(setting.store, spec.run_uid, setting.attempt, setting.guard, audience.trials)
-    folder = emptied(setting.work / "model")
-    with setting.trials() as runner:
+    setting.tracking.open(opening_of(spec), lambda run: audience.update(mlflow_run=run))
+    with setting.trials() as runner:  # first, so that workers start while data is read
+        version = collection.resolve(spec, setting.reader, stages, now=setting.now, sample=setting.sample)
+        audience.update(data_version=version.md5, data_rows=version.rows)
+        frame = conform(versions.read(setting.store, version.md5), spec.data)
+        rows = split(frame, version.md5, spec.data, spec.objective.unit, spec.spec.window)
+        champion = _champion(spec, setting)
+        log = StoredTrialLog(setting.store, spec.run_uid, setting.attempt, setting.guard, audience.trials)
+        folder = emptied(setting.work / "model")
         built = build(rows, spec, runner, log, stages, champion=champion, folder=folder, attempt=setting.attempt)
     metrics = dict(list(built.metrics.items())[:_METRIC_LIMIT])
     audience.update(metrics=metrics, slices=built.slices[:WORST_SLICES], gates=built.gates)
+    setting.tracking.opened()
     published = stages.run(Deployment(spec, setting, built, version))
     stages.run(Feedback(spec, setting, built))
     result = RunResult(

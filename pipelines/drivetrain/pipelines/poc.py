@@ -13,7 +13,7 @@ from drivetrain.api.runspec import RunSpec
 from drivetrain.api.v1alpha1.project import DrivetrainProject
 from drivetrain.api.v1alpha1.trainingrun import GateResult, SliceMetric, TrainingRunSpec
 from drivetrain.pipelines.attempt import Claim, Fence
-from drivetrain.pipelines.driver import Built, Setting, drive, local_trials, opening_of
+from drivetrain.pipelines.driver import Built, Setting, drive, local_trials
 from drivetrain.pipelines.sources import SourceReader
 from drivetrain.pipelines.stage import StageName, emptied
 from drivetrain.pipelines.tracking import Tracking
@@ -84,7 +84,7 @@ def proof_of_concept(
     spec = spec_of(project, now)
     store = DirectoryStore(folder / "store")
     tracking_uri = f"sqlite:///{(folder / 'mlflow.db').absolute()}"
-    with Tracking(tracking_uri, opening_of(spec)) as tracking:
+    with Tracking(tracking_uri) as tracking:
         built = drive(
             spec,
             Setting(

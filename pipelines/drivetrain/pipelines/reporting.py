@@ -66,8 +66,9 @@ class Reporter:
         incarnation: int,
         clock: Callable[[], datetime],
         beat: float = HEARTBEAT,
+        pause: float = _LEAST_PAUSE,
     ) -> None:
-        self._sink, self._clock, self._beat = sink, clock, beat
+        self._sink, self._clock, self._beat, self._pause = sink, clock, beat, pause
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._changed = threading.Event()
@@ -120,7 +121,7 @@ class Reporter:
             except UnavailableError:
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(1.0)
+                time.sleep(self._pause)
 
     def trials(self, done: int) -> None:
         """How many trials are finished."""
@@ -147,7 +148,7 @@ class Reporter:
                 self._write()
             except ClusterError as error:
                 _LOG.warning("the report was not written, the next beat tries again: %s", error)
-            time.sleep(_LEAST_PAUSE)
+            self._closing.wait(self._pause)
 
     def _write(self) -> None:
         with self._writing:

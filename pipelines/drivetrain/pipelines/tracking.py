@@ -7,6 +7,7 @@ child reads one JSON request a line and answers one line; it ends when its paren
 import importlib.metadata
 import json
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TextIO
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TextIO
 
 from drivetrain.api.errors import ReportedError
 
@@ -56,10 +57,30 @@ class Registration:
     tags: Mapping[str, str]
 
 
+class Registry(Protocol):
+    """Where runs and versions are registered. Failures raise ReportedError: TrackingFailed."""
+
+    def open(self, opening: Opening, heard: Callable[[str], None]) -> None:
+        """Begins the run's record, in the background; `heard` is told its id. Again for the same run: the same id."""
+        ...
+
+    def opened(self) -> None:
+        """Waits until `heard` was told."""
+        ...
+
+    def register(self, registration: Registration) -> str:
+        """Records what was found and registers the version; its number. Again for the same run: the same version."""
+        ...
+
+    def close(self, status: str, why: str = "") -> None:
+        """Ends the record: FINISHED or FAILED."""
+        ...
+
+
 class Tracking:
     """MLflow behind a pipe; requests are answered in order. Failures raise ReportedError: TrackingFailed."""
 
-    def __init__(self, uri: str, opening: Opening) -> None:
+    def __init__(self, uri: str) -> None:
         self._child = subprocess.Popen(
             [sys.executable, "-m", "drivetrain.pipelines.tracking", uri],
             stdin=subprocess.PIPE,
@@ -67,8 +88,7 @@ class Tracking:
             text=True,
         )
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="tracking")
-        self.opened: Future[str] = self._pool.submit(self._call, "open", asdict(opening))
-        """The MLflow run's id."""
+        self._opened: Future[None] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -80,13 +100,18 @@ class Tracking:
         self._pool.shutdown(wait=True)
         self._child.wait()
 
+    def open(self, opening: Opening, heard: Callable[[str], None]) -> None:
+        self._opened = self._pool.submit(lambda: heard(self._call("open", asdict(opening))))
+
+    def opened(self) -> None:
+        assert self._opened is not None, "open comes first"
+        self._opened.result()
+
     def register(self, registration: Registration) -> str:
-        """Records the run and registers the version; the version's number. Again for the same run: the same version."""
-        self.opened.result()
+        self.opened()
         return self._pool.submit(self._call, "register", asdict(registration)).result()
 
     def close(self, status: str, why: str = "") -> None:
-        """Ends the MLflow run: FINISHED, FAILED or KILLED."""
         self._pool.submit(self._call, "close", {"status": status, "why": why[:_TAG_LIMIT]}).result()
 
     def _call(self, method: str, arguments: Mapping[str, Any]) -> str:
@@ -242,6 +267,7 @@ def _metric_name(name: str) -> str:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
+    os.nice(10)  # whoever trains goes first
     # MLflow prints; what it prints must not get between the answers.
     channel, sys.stdout = sys.stdout, sys.stderr
     serve(sys.argv[1], sys.stdin, channel)

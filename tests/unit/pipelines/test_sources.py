@@ -1,24 +1,18 @@
 """Sources: what is read from where, and each way in which a source can fail, by its reason."""
 
-import ssl
-import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import polars as pl
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from drivetrain.api.errors import SourceError, StoreError
 from drivetrain.api.v1alpha1.dataset import Source
 from drivetrain.pipelines.sources import SourceReader
 from tests.support.s3 import S3Server
 from tests.support.shop import a_dataset, visits, write_source
+from tests.support.tls import certificate, https_server
 
 PLACE = a_dataset().store
 READER = SourceReader(PLACE, {})
@@ -136,16 +130,6 @@ class TestOnS3:
         _fails("SourceNotFound", "no bucket", a_source("s3://not-there/visits"), reader)
 
 
-def test_a_server_that_does_not_answer_is_no_mistake_of_the_source() -> None:
-    reader = SourceReader(
-        PLACE.model_copy(update={"endpoint": "http://127.0.0.1:9"}),
-        {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"},
-    )
-    with pytest.raises(StoreError) as caught:
-        reader.read(a_source("s3://bucket/visits"))
-    assert caught.value.reason == "StoreUnavailable"
-
-
 @pytest.fixture
 def website(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, dict[str, tuple[int, bytes]]]]:
     """An https server on loopback: its address, and path to (status, body), to be filled by the test."""
@@ -166,18 +150,10 @@ def website(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[s
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
             pass
 
-    certificate = _certificate(tmp_path)
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"https://localhost:{server.server_port}", pages
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    own = certificate(tmp_path / "certificate.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(own))
+    with https_server(Handler, own) as port:
+        yield f"https://localhost:{port}", pages
 
 
 def test_a_file_is_read_from_the_web(website: tuple[str, dict[str, tuple[int, bytes]]]) -> None:
@@ -215,27 +191,3 @@ def _fails(reason: str, words: str, source: Source, reader: SourceReader = READE
         reader.read(source)
     assert caught.value.reason == reason
     assert caught.value.remedy
-
-
-def _certificate(folder: Path) -> Path:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=3650))
-        .not_valid_after(now + timedelta(days=36500))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = folder / "certificate.pem"
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + signed.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
