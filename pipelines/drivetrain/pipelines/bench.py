@@ -11,11 +11,11 @@ from drivetrain.api.errors import ContractError
 from drivetrain.api.runspec import RunSpec
 from drivetrain.api.v1alpha1.objective import MetricName
 from drivetrain.pipelines.ensembles import Recipe, describe
-from drivetrain.pipelines.estimators import Sample
 from drivetrain.pipelines.evaluation import truth_of
 from drivetrain.pipelines.features import FeaturePlan, directed, feed_of, matrices
 from drivetrain.pipelines.gates import EFFECT_BOUND
 from drivetrain.pipelines.metrics import badness, check_metric
+from drivetrain.pipelines.models import Sample
 from drivetrain.pipelines.response import probes
 from drivetrain.pipelines.rows import TrainingRows
 from drivetrain.pipelines.trials import TrialLog, TrialRecord

@@ -13,26 +13,12 @@ from typing import TypeAlias, assert_never
 import numpy as np
 from scipy.optimize import minimize
 
-from drivetrain.api.errors import InvalidSpecError, Problem
 from drivetrain.api.v1alpha1.dataset import Target
 from drivetrain.api.v1alpha1.training import EnsembleMethod, Estimator
-from drivetrain.pipelines.estimators import (
-    OFFERS,
-    Link,
-    Model,
-    Parameters,
-    Sample,
-    Scorer,
-    add_link,
-    apply_link,
-    fit_dummy,
-    fit_estimator,
-    fit_lightgbm,
-    link_of,
-    outputs_of,
-)
+from drivetrain.pipelines.estimators import OFFERS, Parameters, fit_dummy, fit_estimator, fit_lightgbm
 from drivetrain.pipelines.features import FeatureNames
 from drivetrain.pipelines.graph import Floats, GraphBuilder, Singles
+from drivetrain.pipelines.models import Link, Model, Sample, Scorer, add_link, apply_link, link_of, outputs_of
 
 FOLDS = 3
 BAGS = 5
@@ -83,17 +69,12 @@ def fit(recipe: Recipe, sample: Sample, target: Target, seed: int) -> Scorer:
 
 
 def combinations(methods: Sequence[EnsembleMethod], ranked: Sequence[Single]) -> tuple[Combination, ...]:
-    """What to try: `ranked` holds each candidate with its best parameters, the best first.
-
-    Raises InvalidSpecError for Stacking of a single candidate.
-    """
-    made = []
-    for method in methods:
-        if method == "Stacking" and len(ranked) < 2:
-            cause = "Stacking combines candidates, and only one could be fitted."
-            raise InvalidSpecError((Problem("ensemble.methods", cause, "Declare another candidate, or leave it out."),))
-        made.append(Combination(method, tuple(ranked) if method == "Stacking" else (ranked[0],)))
-    return tuple(made)
+    """What to try: `ranked` holds each candidate with its best parameters, the best first. Stacking needs two."""
+    return tuple(
+        Combination(method, tuple(ranked) if method == "Stacking" else (ranked[0],))
+        for method in methods
+        if len(ranked) >= (2 if method == "Stacking" else 1)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ import polars as pl
 
 from drivetrain.api.model import CHOOSE_OUTPUT, MEAN_OUTPUT, VALUE_OUTPUT, InputColumn
 from drivetrain.api.v1alpha1.lever import Lever
-from drivetrain.pipelines.estimators import Scorer
 from drivetrain.pipelines.features import FeatureNames, FeaturePlan, feed_of, matrices
 from drivetrain.pipelines.graph import Floats, GraphBuilder, Session, Singles, session_of
+from drivetrain.pipelines.models import Scorer
 from drivetrain.pipelines.response import probe_frame
 
 TOLERANCE = 1e-5

@@ -47,19 +47,13 @@ class Judged:
     scores: Floats
     """[rows] or [rows, classes]: the `value` output."""
     weight: Floats
-    clusters: NDArray[np.int64] | None
-    """Groups whose rows go together; each row is its own when absent."""
+    clusters: NDArray[np.int64]
+    """Names the group of each row; rows of one group go together."""
 
     def take(self, rows: NDArray[np.bool_]) -> "Judged":
         """These rows."""
-        clusters = None if self.clusters is None else self.clusters[rows]
-        return Judged(
-            self.frame.filter(pl.Series(rows)), self.truth[rows], self.scores[rows], self.weight[rows], clusters
-        )
-
-    def with_scores(self, scores: Floats) -> "Judged":
-        """The same rows, scored by another model."""
-        return Judged(self.frame, self.truth, scores, self.weight, self.clusters)
+        frame = self.frame.filter(pl.Series(rows))
+        return Judged(frame, self.truth[rows], self.scores[rows], self.weight[rows], self.clusters[rows])
 
     def __len__(self) -> int:
         return len(self.truth)

@@ -159,7 +159,7 @@ def _whole(question: Question, judged: Judged, rival: Floats | None) -> GateResu
         verdict = "Passed" if passed else "Failed"
         return GateResult(name=name, verdict=verdict, value=own, bound=gate.threshold, message=message)
     assert rival is not None
-    clusters = len(judged) if judged.clusters is None else len(np.unique(judged.clusters))
+    clusters = len(np.unique(judged.clusters))
     compared = None
     if clusters >= 2:
         compare = _mean_difference if gate.metric in ROW_WISE else _bootstrap
@@ -191,7 +191,7 @@ def _mean_difference(question: Question, judged: Judged, rival: Floats) -> tuple
 def _bootstrap(question: Question, judged: Judged, rival: Floats) -> tuple[float, float] | None:
     """The difference in badness and its upper quantile, over clusters drawn with replacement (Efron 1979)."""
     metric = question.gate.metric
-    labels = np.arange(len(judged)) if judged.clusters is None else np.unique(judged.clusters, return_inverse=True)[1]
+    labels = np.unique(judged.clusters, return_inverse=True)[1]
     count = int(labels.max()) + 1
     draws = np.random.default_rng([question.seed, 3])
 

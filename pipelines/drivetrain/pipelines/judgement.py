@@ -16,15 +16,16 @@ from drivetrain.api.policy import Policy
 from drivetrain.api.runspec import RunSpec
 from drivetrain.api.v1alpha1.trainingrun import LOOP_CAUSES, GateResult, SliceMetric
 from drivetrain.pipelines.equality import Equality
-from drivetrain.pipelines.estimators import Sample, fit_dummy
+from drivetrain.pipelines.estimators import fit_dummy
 from drivetrain.pipelines.evaluation import Judged, Latency, by_slice, latency, responses, score, truth_of, worst_cases
 from drivetrain.pipelines.features import FeaturePlan, directed
 from drivetrain.pipelines.gates import Contest, effect_gates, equality_gate, judge, latency_gate, missing_rows
 from drivetrain.pipelines.graph import Floats, Session
 from drivetrain.pipelines.metrics import check_metric, measure, rounded
+from drivetrain.pipelines.models import Sample
 from drivetrain.pipelines.multipliers import solve
 from drivetrain.pipelines.publication import digest_of
-from drivetrain.pipelines.rows import DECIDED_AT, TrainingRows
+from drivetrain.pipelines.rows import DECIDED_AT, GROUP, TrainingRows
 from drivetrain.pipelines.stage import StageName
 
 EXPLORED_ROWS = 5000
@@ -133,10 +134,7 @@ class Judging:
         frame = self.rows.frame.filter(pl.Series(rows))
         if frame.is_empty():
             raise ContractError("TooFewRows", "No test row counts.", remedy="Add rows, or widen the window.")
-        split = self.spec.data.split
-        clusters = None
-        if split.strategy == "Group" and split.column is not None:
-            clusters = frame[split.column].rank("dense").fill_null(0).cast(pl.Int64).to_numpy()
+        clusters = frame[GROUP].to_numpy()
         target = self.spec.data.target
         scores = score(graph, frame, self.plan.inputs)
         return Judged(frame, truth_of(frame, target), scores, self.rows.weight[rows], clusters)

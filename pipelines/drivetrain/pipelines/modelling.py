@@ -121,6 +121,9 @@ def _check(spec: RunSpec) -> None:
     for candidate in spec.spec.candidates:
         named = {**candidate.parameters, **dict.fromkeys(candidate.search, 1)}
         problems += refusals(candidate.estimator, spec.data.target, named)
+    if "Stacking" in spec.spec.ensemble.methods and len(spec.spec.candidates) < 2:
+        cause, remedy = "Stacking combines candidates, and there is one.", "Declare another, or leave Stacking out."
+        problems.append(Problem("ensemble.methods", cause, remedy))
     if problems:
         raise InvalidSpecError(tuple(problems))
 
@@ -141,9 +144,8 @@ def _try_all(bench: Bench, stages: Stages, first: tuple[Single, ...]) -> tuple[T
     if proposals.searched:
         trials += stages.run(Trials(StageName.TUNING, bench, proposals.searched))
     if run.ensemble.methods:
-        best = best_of_each(bench.ranked(trials))
-        if best:
-            combined = combinations(run.ensemble.methods, best)
+        combined = combinations(run.ensemble.methods, best_of_each(bench.ranked(trials)))
+        if combined:
             trials += stages.run(Trials(StageName.ENSEMBLES, bench, combined))
     return trials
 

@@ -23,9 +23,9 @@ from drivetrain.api.model import (
 )
 from drivetrain.api.v1alpha1.dataset import Dataset, Target
 from drivetrain.evidence.histogram import Bins
-from drivetrain.pipelines.estimators import Scorer, outputs_of
 from drivetrain.pipelines.features import FeaturePlan, add_features
 from drivetrain.pipelines.graph import GraphBuilder, model_bytes
+from drivetrain.pipelines.models import Scorer, outputs_of
 
 REFERENCE_BINS = 10
 

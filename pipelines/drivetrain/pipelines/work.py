@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from drivetrain.api.errors import DrivetrainError
 from drivetrain.api.v1alpha1.dataset import Target
 from drivetrain.pipelines.ensembles import Recipe, fit
-from drivetrain.pipelines.estimators import Sample, Scorer
 from drivetrain.pipelines.graph import Singles
 from drivetrain.pipelines.metrics import measure
+from drivetrain.pipelines.models import Sample, Scorer
 from drivetrain.pipelines.response import Probe, violations
 
 Rows = Literal["train", "first", "second"]

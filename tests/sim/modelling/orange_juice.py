@@ -21,6 +21,7 @@ from drivetrain.pipelines.rows import (
     DECIDED_AT,
     EXPLORED,
     FALLBACK,
+    GROUP,
     HALF,
     PART,
     PROPENSITY,
@@ -30,7 +31,15 @@ from drivetrain.pipelines.rows import (
 )
 from drivetrain.pipelines.work import LocalTrials
 from examples.orange_juice.history import price_test, visits
-from examples.orange_juice.market import Contexts, Grid, Market, best_policy, expected_value, read_contexts, shelf_policy
+from examples.orange_juice.market import (
+    Contexts,
+    Grid,
+    Market,
+    best_policy,
+    expected_value,
+    read_contexts,
+    shelf_policy,
+)
 from tests.support.training_rows import DirectStages, MemoryLog
 
 MANIFEST = Path(__file__).parents[3] / "examples" / "orange_juice" / "project.yaml"
@@ -52,6 +61,7 @@ def training_rows(frame: pl.DataFrame, rng: np.random.Generator) -> TrainingRows
             pl.Series(PART, rng.choice(["train", "validation", "test"], count, p=[0.6, 0.2, 0.2]).tolist()),
             pl.Series(HALF, rng.integers(0, 2, count).astype(np.int8)),
             pl.lit(1.0).alias(WEIGHT),
+            pl.Series(GROUP, np.arange(count)),
             frame["propensity"].alias(PROPENSITY),
             pl.lit(True).alias(EXPLORED),
             pl.lit(None, dtype=pl.Datetime("us", "UTC")).alias(DECIDED_AT),
@@ -112,7 +122,7 @@ def chosen(model: BuiltModel, spec: RunSpec, contexts: Contexts) -> Integers:
 
 
 def share_of_gap(model: BuiltModel, spec: RunSpec, market: Market, *, sees_loyalty: bool) -> float:
-    """What the trained policy earns over shelf prices, as a share of what the oracle with its columns earns over them."""
+    """What the trained policy earns over shelf prices, as a share of what the oracle of its columns earns over them."""
     contexts, grid = read_contexts(), Grid()
     value = expected_value(market, contexts, grid)
     rows = np.arange(len(contexts))
