@@ -168,11 +168,9 @@ class Traffic:
             {"price": price, "discount": discount}
             for price, discount in zip(self._grid.price.tolist(), self._grid.discount.tolist(), strict=True)
         ]
-        simulated = self._post("/v1/simulate", "decide", {"rows": [{**row, "action": action} for action in actions]})
-        return [
-            {**action, "value": float(result["value"])}
-            for action, result in zip(actions, simulated["rows"], strict=True)
-        ]
+        simulated = self._post("/v1/simulate", "decide", {"rows": [row], "actions": actions})["rows"][0]
+        values = simulated["expectedValue"]
+        return [{**action, "value": float(value)} for action, value in zip(actions, values, strict=True)]
 
     def _run(self) -> None:
         try:

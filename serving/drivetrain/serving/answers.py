@@ -8,9 +8,10 @@ import orjson
 from drivetrain.api.policy import Policy
 from drivetrain.levers.grid import Column, Floats
 from drivetrain.serving.contract import Booleans, RowProblem, Rows, RowsError, declared_bounds, objects
-from drivetrain.serving.decisions import Decisions, Serving
+from drivetrain.serving.decisions import Decisions
 from drivetrain.serving.graph import out_of_domain
 from drivetrain.serving.loader import Variant
+from drivetrain.serving.view import Serving
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 SIMULATION_LIMIT = 200_000
@@ -25,6 +26,12 @@ def decided(decisions: Decisions, ids: Sequence[str]) -> bytes:
     lower = np.where(known, decisions.expected_value - decisions.radius, decisions.single[0]).tolist()
     upper = np.where(known, decisions.expected_value + decisions.radius, decisions.single[1]).tolist()
     expected, explored = decisions.expected_value.tolist(), decisions.explored.tolist()
+    serving = decisions.serving
+    versions = {
+        variant.hash: variant.policy.model.version if variant.policy.model else None
+        for variant in (serving.stable, serving.candidate, serving.baseline)
+        if variant is not None
+    }
     rows = []
     for row, decision_id in enumerate(ids):
         refused = bool(decisions.refused[row])
@@ -43,6 +50,7 @@ def decided(decisions: Decisions, ids: Sequence[str]) -> bytes:
                 "shadowPrice": decisions.shadow_prices[row],
                 "variant": decisions.arms[row],
                 "policy": decisions.policies[row],
+                "modelVersion": versions[decisions.policies[row]],
                 "fallback": decisions.fallback[row] or None,
                 "outOfDomain": decisions.outside[row],
             }
