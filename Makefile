@@ -2,6 +2,7 @@
 PYTHON ?= python3
 UV := $(or $(shell command -v uv 2>/dev/null),.venv-tools/bin/uv)
 BIN := .venv/bin
+ASSETS := $(CURDIR)/.venv-tools/assets
 export UV_LINK_MODE ?= copy
 
 .PHONY: demo test nightly lint crds clean setup
@@ -11,10 +12,10 @@ demo: setup
 	$(BIN)/drivetrain demo
 
 test: setup
-	$(BIN)/python -m pytest -m "not cluster and not embedded and not nightly"
+	KUBEBUILDER_ASSETS=$(ASSETS) $(BIN)/python -m pytest -m "not cluster and not embedded and not nightly"
 
 nightly: setup
-	$(BIN)/python -m pytest -m "nightly or embedded"
+	KUBEBUILDER_ASSETS=$(ASSETS) $(BIN)/python -m pytest -m "nightly or embedded"
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
@@ -47,7 +48,7 @@ setup:
 
 .venv-tools/.binaries: operator/drivetrain/local/binaries.py operator/drivetrain/local/binaries.toml
 	@mkdir -p .venv-tools
-	PYTHONPATH=operator $(PYTHON) -m drivetrain.local.binaries
+	PYTHONPATH=operator $(PYTHON) -m drivetrain.local.binaries $(ASSETS)
 	@touch $@
 
 clean:

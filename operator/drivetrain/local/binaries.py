@@ -1,4 +1,4 @@
-"""Finds, fetches or builds the programs that the embedded mode runs: `python -m drivetrain.local.binaries`.
+"""Finds, fetches or builds the programs that the embedded mode runs: `python -m drivetrain.local.binaries [FOLDER]`.
 
 Standard library only, so that it can run while the Python packages are still being installed.
 
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -189,8 +189,18 @@ def _report(lines: Callable[[str], object]) -> Progress:
     return progress
 
 
-def main() -> int:
-    """Make every binary ready and say where it lies; return the exit status."""
+def link(binaries: Binaries, folder: Path) -> None:
+    """Gather all programs in one folder, as KUBEBUILDER_ASSETS wants them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, program in binaries.programs.items():
+        there = folder / name
+        if there != program:  # the folder itself may be where they were found
+            there.unlink(missing_ok=True)
+            there.symlink_to(program)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Make every binary ready, link them into the folder that is named, if any, and return the exit status."""
     try:
         binaries = prepare(_report(sys.stderr.write))
     except ComponentError as error:
@@ -198,8 +208,10 @@ def main() -> int:
         return 1
     for name, path in sorted(binaries.programs.items()):
         sys.stderr.write(f"{name}: {path}\n")
+    for folder in arguments:
+        link(binaries, Path(folder))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

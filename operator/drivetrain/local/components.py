@@ -95,6 +95,7 @@ def operator_environment(settings: Settings) -> dict[str, str]:
     return {
         "DRIVETRAIN_MLFLOW_URL": settings.mlflow_url,
         "DRIVETRAIN_RAY_IMAGE": "local",
+        "DRIVETRAIN_HTTP_HOST": "127.0.0.1",
         "DRIVETRAIN_HTTP_PORT": str(settings.ports["operator"]),
     }
 
@@ -256,6 +257,8 @@ def ray_environment(state: StateDir, settings: Settings) -> dict[str, str]:
     return {
         # the same interpreter for every entry point, whatever the caller's PATH says
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        # so that a manifest without data.store.endpoint means the S3 server here, as on AWS it means AWS
+        "AWS_ENDPOINT_URL": settings.s3_url,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": settings.ray_token,
         "RAY_USAGE_STATS_ENABLED": "0",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from drivetrain.api.errors import ComponentError
-from drivetrain.local.binaries import find
+from drivetrain.local.binaries import Binaries, find, link
 from drivetrain.local.downloads import fetch, member, published_checksum
 from drivetrain.local.gobuild import go_mod
 from drivetrain.local.pins import CRDS, Machine, Pin, load, reported_version
@@ -158,3 +158,13 @@ def test_the_search_runs_before_any_package_is_installed() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_programs_are_gathered_in_one_folder_again_and_again(tmp_path: Path) -> None:
+    found = Binaries({"etcd": a_program(tmp_path / "path", "etcd", "etcd Version: 3.6.8")}, tmp_path)
+    link(found, tmp_path / "assets")
+    link(found, tmp_path / "assets")
+    assert (tmp_path / "assets" / "etcd").resolve() == tmp_path / "path" / "etcd"
+    gathered = Binaries({"etcd": tmp_path / "assets" / "etcd"}, tmp_path)
+    link(gathered, tmp_path / "assets")
+    assert (tmp_path / "assets" / "etcd").exists()

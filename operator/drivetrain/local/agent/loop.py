@@ -61,6 +61,7 @@ class Agent:
         self._refused_services: dict[tuple[str, str], tuple[str, str]] = {}
         self._accepted: dict[tuple[str, str], Wanted] = {}
         self._deployed = ""
+        self._deploying: asyncio.Task[None] | None = None
         self._told: set[tuple[str, str, str]] = set()
         self._environments: dict[str, Mapping[str, str]] = {}
 
@@ -79,6 +80,8 @@ class Agent:
                     await asyncio.wait_for(self._mirror.changed.wait(), PASS_SECONDS if busy else IDLE_SECONDS)
         finally:
             following.cancel()
+            if self._deploying is not None:
+                self._deploying.cancel()
 
     async def _pass(self) -> bool:
         world = await self._observe()
@@ -175,8 +178,13 @@ class Agent:
         config = services.serve_config(tuple(current), world)
         names = {text(app, "name") for entry in current for app in entry.applications}
         signature = digest(config)
-        if (signature == self._deployed and names <= present) or not (names or present):
-            return
+        settled = (signature == self._deployed and names <= present) or not (names or present)
+        if not settled and (self._deploying is None or self._deploying.done()):
+            # the first one starts Serve itself, which takes Ray many seconds in which jobs must not wait
+            self._deploying = asyncio.create_task(self._put(config, current, wanted, world))
+
+    async def _put(self, config: Document, current: list[Wanted], wanted: tuple[Wanted, ...], world: World) -> None:
+        names = sorted(text(app, "name") for entry in current for app in entry.applications)
         try:
             await self._ray.deploy(config)
         except RefusedError:
@@ -184,9 +192,10 @@ class Agent:
         except ComponentError as error:
             LOG.warning("%s", error)
         else:
-            LOG.info("Ray Serve runs %s", ", ".join(sorted(names)) or "nothing")
-            self._deployed = signature
+            LOG.info("Ray Serve runs %s", ", ".join(names) or "nothing")
+            self._deployed = digest(config)
             self._accepted = {entry.service: entry for entry in current}
+        self._mirror.changed.set()
 
     async def _deploy_one_by_one(self, wanted: Iterable[Wanted], world: World) -> None:
         """Find which services Ray Serve refuses, by adding each to what it took before."""

@@ -10,6 +10,8 @@ from drivetrain.api.errors import ComponentError
 from drivetrain.local.agent.facts import RayJobInfo
 
 REQUEST_SECONDS = 30.0
+DEPLOY_SECONDS = 180.0
+"""The first deployment starts Serve's controller and proxy before it is answered."""
 
 
 class RefusedError(ComponentError):
@@ -62,14 +64,16 @@ class RayApi:
 
     async def deploy(self, config: Document) -> None:
         """Give Ray Serve the configuration of everything that it is to run. Raises RefusedError."""
-        status, found = await self._call("PUT", "/api/serve/applications/", config)
+        status, found = await self._call("PUT", "/api/serve/applications/", config, DEPLOY_SECONDS)
         if 400 <= status < 500:
             raise RefusedError(text(found, "error"))
         if status >= 500:
             raise ComponentError(f"Ray Serve does not take the configuration: {text(found, 'error')}.")
 
-    async def _call(self, method: str, path: str, body: Document | None = None) -> tuple[int, Document]:
-        timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
+    async def _call(
+        self, method: str, path: str, body: Document | None = None, seconds: float = REQUEST_SECONDS
+    ) -> tuple[int, Document]:
+        timeout = aiohttp.ClientTimeout(total=seconds)
         try:
             async with self._session.request(
                 method, self._url + path, json=body, headers=self._headers, timeout=timeout
