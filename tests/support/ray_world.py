@@ -26,7 +26,17 @@ from drivetrain.api.documents import (
     uid_of,
     value,
 )
-from drivetrain.api.kinds import CONFIG_MAP, POD, RAY_CLUSTER, RAY_JOB, RAY_SERVICE, SERVICE, WORKLOAD, Kind, Ref, ref_of
+from drivetrain.api.kinds import (
+    CONFIG_MAP,
+    POD,
+    RAY_CLUSTER,
+    RAY_JOB,
+    RAY_SERVICE,
+    SERVICE,
+    WORKLOAD,
+    Ref,
+    ref_of,
+)
 from drivetrain.api.names import (
     ATTEMPT_LABEL,
     INCARNATION_ANNOTATION,
@@ -145,9 +155,14 @@ class RayWorld:
             self._workload(workload, admitted=False)
         elif text(workload, "metadata", "labels", "kueue.x-k8s.io/job-uid") != uid_of(job):
             self.cluster.remove(ref, "kueue")
-        elif self.quota and value(job, "spec", "suspend") is True and text(job, "status", "jobDeploymentStatus") in (
-            "",
-            "Suspended",
+        elif (
+            self.quota
+            and value(job, "spec", "suspend") is True
+            and text(job, "status", "jobDeploymentStatus")
+            in (
+                "",
+                "Suspended",
+            )
         ):
             self._workload(workload, admitted=True)
             self._set_suspend(job, False)
@@ -249,7 +264,8 @@ class RayWorld:
             for index in range(integer(group, "replicas")):
                 self._pod(f"{name}-worker-{index}", namespace, mapping(group, "template"), made, name)
         if submitter:
-            self._pod(f"{name_of(owner)}-submit-{self._numbers}", namespace, mapping(owner, "spec", "submitterPodTemplate"), owner, "")
+            template = mapping(owner, "spec", "submitterPodTemplate")
+            self._pod(f"{name_of(owner)}-submit-{self._numbers}", namespace, template, owner, "")
         return name
 
     def _pod(self, name: str, namespace: str, template: Document, owner: Document, cluster: str) -> None:
@@ -430,13 +446,15 @@ class Replica:
         """Take over the configuration, load what it names, gather evidence, report."""
         config = _user_config(live)
         first = self.config is None
-        wanted = {config.stable, config.baseline, *config.load} | ({config.candidate} - {None} if config.candidate else set())
+        wanted = {config.stable, config.baseline, *config.load} | (
+            {config.candidate} - {None} if config.candidate else set()
+        )
         if not first:
             for hash_ in (config.stable, *((config.candidate,) if config.candidate else ())):
                 assert hash_ in self.loaded, f"{self.service} is told to serve {hash_}, which it has not loaded"
         self.config = config
         policies = self.world.cluster.read(Ref(CONFIG_MAP, self.namespace, policies_name(self.deployment)))
-        for hash_ in sorted(each for each in wanted if each):
+        for hash_ in sorted(wanted):
             written = texts(policies or {}, "data").get(f"{hash_}.json")
             if hash_ in self.loaded or written is None:
                 continue
@@ -496,7 +514,11 @@ class Replica:
         write_key(self.world.cluster, ref, self.cluster_name, canonical_json(report))
 
     def _effect(self, policy: Policy) -> float:
-        return self.world.script.effects.get(policy.model.version, 0.1) if policy.model else 0.0
+        """Of the model; fewer prices to choose from help a little more."""
+        if policy.model is None:
+            return 0.0
+        bonus = 0.2 if len(policy.levers[0].values()) < 9 else 0.0
+        return self.world.script.effects.get(policy.model.version, 0.1) + bonus
 
     def _drift(self, config: EndpointConfig, stable: Policy | None, matured: int) -> DriftEvidence | None:
         version = stable.model.version if stable and stable.model else None
@@ -542,11 +564,3 @@ def _owned_by(owner: Document) -> dict[str, JSON]:
 
 def _time(now: datetime) -> str:
     return now.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def kind_and_name(document: Document) -> tuple[str, str]:
-    """How a document is called in messages."""
-    return text(document, "kind"), name_of(document)
-
-
-KINDS_OF_THE_WORLD: tuple[Kind, ...] = (RAY_CLUSTER, WORKLOAD, POD)

@@ -1,4 +1,4 @@
-"""The loop without faults, all the way round: run, RayJob, approval, Deployment, rollout, stable; then what goes wrong."""
+"""The loop without faults, all the way round: run, RayJob, approval, Deployment, rollout, stable."""
 
 from drivetrain.api.documents import documents, text
 from tests.support.operator_world import World, a_quick_project

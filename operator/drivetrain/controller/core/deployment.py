@@ -35,14 +35,13 @@ from drivetrain.controller.core import records
 from drivetrain.controller.core.conditions import (
     Fact,
     check,
-    invalid_plan,
     is_deleting,
     parse,
     stalled_plan,
     transition,
     unanswered,
 )
-from drivetrain.controller.core.deployment_view import View, deployment_status
+from drivetrain.controller.core.deployment_view import View, deployment_status, stalled_status
 from drivetrain.controller.core.observations import DeploymentObserved
 from drivetrain.controller.core.plan import Apply, Delete, Effect, Plan
 from drivetrain.controller.core.revisions import (
@@ -86,7 +85,7 @@ def decide(observed: DeploymentObserved, now: datetime, settings: Settings) -> P
             check(validate_project(project), of=f"DrivetrainProject {project.metadata.name}")
         check(validate_deployment(deployment, project))
     except InvalidSpecError as error:
-        return invalid_plan(observed.owner, error, now)
+        return _stalled(observed, Fact(InvalidSpecError.reason, error.message), now)
     served = project_of(deployment)
     winner = eldest(observed.rivals) if deployment.spec.project is not None else None
     if winner is not None and uid_of(winner) != uid_of(observed.owner):
@@ -94,8 +93,19 @@ def decide(observed: DeploymentObserved, now: datetime, settings: Settings) -> P
         return stalled_plan(observed.owner, Fact("ProjectAlreadyServed", told), now)
     if project is None:
         told = f"DrivetrainProject {served} does not exist: create it or name another."
-        return replace(stalled_plan(observed.owner, Fact("ProjectNotFound", told), now), wake_after=RETRY)
+        return replace(_stalled(observed, Fact("ProjectNotFound", told), now), wake_after=RETRY)
     return _serve(observed, deployment, project, now, settings)
+
+
+def _stalled(observed: DeploymentObserved, why: Fact, now: datetime) -> Plan:
+    """Say what is wrong and touch nothing: what serves already goes on serving, and Ready says so."""
+    ledger = records.ledger(DeploymentLedger, observed.live.get(refs_of(observed.owner).ledger))
+    serves = records.is_true(records.service_of(ledger.revision, observed.ray_services), "Ready")
+    status = stalled_status(observed.owner, ledger, why, now, serves=serves)
+    return Plan(
+        effects=transition(observed.owner, status.conditions),
+        status=status.model_dump(mode="json", by_alias=True, exclude_none=True),
+    )
 
 
 def project_of(deployment: Deployment) -> str:

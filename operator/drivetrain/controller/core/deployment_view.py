@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from drivetrain.api.documents import annotations_of, name_of
+from drivetrain.api.documents import Document, annotations_of, integer, name_of
 from drivetrain.api.ledger import DeploymentLedger
 from drivetrain.api.meta import Condition
 from drivetrain.api.names import ENDPOINT_URL_ANNOTATION
@@ -79,6 +79,21 @@ def deployment_status(view: View, now: datetime) -> DeploymentStatus:
         drift=drift_status(report.drift) if report and report.drift else None,
         kpi=kpi_status(report.kpi, view.project) if report and report.kpi else None,
         why=clipped(why),
+    )
+
+
+def stalled_status(
+    owner: Document, ledger: DeploymentLedger, why: Fact, now: datetime, *, serves: bool
+) -> DeploymentStatus:
+    """The status of a Deployment whose specs mean nothing now: the ledger still tells what serves."""
+    ready = Fact("Serving", "The stable variant serves on.") if serves else why
+    return DeploymentStatus(
+        observed_generation=integer(owner, "metadata", "generation"),
+        conditions=settled(owner, conditions(ready=serves, why=ready, stalled=why), now),
+        stable=_variant(ledger, ledger.stable.hash, ledger.stable.since) if ledger.stable else None,
+        candidate=_variant(ledger, ledger.candidate.hash, ledger.candidate.since) if ledger.candidate else None,
+        rejected=ledger.rejected[:10],
+        why=clipped(why.message),
     )
 
 

@@ -1,0 +1,153 @@
+"""Stories that a world lives through: what people do when, in an order that no fault changes."""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from drivetrain.api.documents import text
+from drivetrain.api.kinds import DEPLOYMENT, DRIVETRAIN_PROJECT, TRAINING_RUN, Ref
+from tests.support.operator_world import NAMESPACE, Faults, World, a_quick_project, final
+from tests.support.ray_world import Script, version_of
+
+PROJECT = Ref(DRIVETRAIN_PROJECT, NAMESPACE, "shop")
+SERVING = Ref(DEPLOYMENT, NAMESPACE, "shop")
+
+Story = Callable[[World], Iterator[bool]]
+"""Yields whether it may go on: False waits a tick."""
+
+
+def full_circle(world: World) -> Iterator[bool]:
+    """A first version wins, a hand-made one is rejected, a drift is answered, then levers change without training."""
+    world.declare(a_quick_project())
+    while world.stable_version() != version_of("shop-1"):
+        yield False
+    world.annotate(PROJECT, retrain="by-hand")
+    while not any(each.version == version_of("shop-2") for each in world.deployment_ledger().rejected):
+        yield False
+    world.ray.script.drifts_after[version_of("shop-1")] = 0
+    while world.stable_version() != version_of("shop-3"):
+        yield False
+    levers = a_quick_project().with_lever("price", maximum="2.04").document()["spec"]["levers"]
+    before = world.deployment_ledger().rollouts_started
+    world.edit(PROJECT, levers=levers)
+    while world.deployment_ledger().rollouts_started == before or world.deployment_ledger().candidate is not None:
+        yield False
+    yield True
+
+
+def queued(world: World) -> Iterator[bool]:
+    """A queued run is evicted twice, suspended once, crashes once, and ends approved."""
+    project = a_quick_project().without_serving().with_field("spec.training.queue", {"name": "pool"})
+    world.ray.quota = False
+    world.declare(project.with_field("spec.training.scaling", {"workers": 1}))
+    run = Ref(TRAINING_RUN, NAMESPACE, "shop-1")
+    while world.run_ledger("shop-1").attempt == 0:
+        yield False
+    world.ray.quota = True
+    for _ in range(2):
+        while "Running" not in {text(job, "status", "jobDeploymentStatus") for job in world.ray_jobs()}:
+            yield False
+        world.ray.evict()
+        yield False
+    while world.run_ledger("shop-1").incarnation == 0:
+        yield False
+    world.edit(run, suspend=True)
+    while world.run_ledger("shop-1").attempt_started_at is not None or world.ray_jobs():
+        yield False
+    world.edit(run, suspend=False)
+    while not world.run_ledger("shop-1").finished:
+        yield False
+    yield True
+
+
+def replaced_cluster(world: World) -> Iterator[bool]:
+    """The serving cluster is replaced while a version serves; a missing model is refused beside it."""
+    world.declare(a_quick_project())
+    while world.stable_version() != version_of("shop-1"):
+        yield False
+    serving = {"resources": {"cpu": "2", "memory": "3Gi"}}
+    world.edit(PROJECT, serving=a_quick_project().with_serving(**serving).document()["spec"]["serving"])
+    before = world.deployment_ledger().revision
+    while world.deployment_ledger().revision == before or len(world.ray_services()) != 1:
+        yield False
+    world.ray.script.missing_models.add(version_of("shop-2"))
+    world.annotate(PROJECT, retrain="again")
+    while not any(each.version == version_of("shop-2") for each in world.deployment_ledger().rejected):
+        yield False
+    yield True
+
+
+STORIES: dict[str, tuple[Story, Callable[[], Script]]] = {
+    "full circle": (
+        full_circle,
+        lambda: Script(effects={version_of("shop-2"): -0.3, version_of("shop-3"): 0.3}),
+    ),
+    "queued": (queued, lambda: Script(flaky={"shop-1": 1}, stages=8)),
+    "replaced cluster": (replaced_cluster, Script),
+}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Which trouble a world meets; printed when it breaks a promise."""
+
+    seed: int = 1
+    crash: tuple[int, str] | None = None
+    rate: float = 0.0
+    stale: float = 0.0
+    mistreat: float = 0.0
+    wipe: float = 0.0
+    evict: float = 0.0
+    until: int = 60
+
+
+def live_through(story: str, schedule: Schedule) -> World:
+    """Live through a story under a schedule, settle, and return the world.
+
+    Raises:
+        AssertionError: a promise was broken; the message names story, schedule and what was injected.
+    """
+    told, script = STORIES[story]
+    faults = Faults(random.Random(schedule.seed), crash=schedule.crash, rate=schedule.rate, stale=schedule.stale)
+    world = World(schedule.seed, faults=faults, script=script())
+    world.mistreat = schedule.mistreat
+    steps = told(world)
+    try:
+        next(steps)
+        ended = False
+        for _ in range(1500):
+            if world.tick >= schedule.until:
+                faults.active, world.mistreat = False, 0.0
+            elif world.rng.random() < schedule.wipe:
+                world.wipe_status(world.rng.choice((PROJECT, SERVING, Ref(TRAINING_RUN, NAMESPACE, "shop-1"))))
+            elif world.rng.random() < schedule.evict:
+                world.ray.evict()
+            world.step()
+            if next(steps, True):
+                ended = True
+                break
+        assert ended, f"the story did not end; last writes: {world.last_writes()}"
+        while world.tick < schedule.until:
+            world.step()
+        faults.active, world.mistreat = False, 0.0
+        world.settle()
+        phases = {text(job, "status", "jobDeploymentStatus") for job in world.ray_jobs()}
+        assert phases <= {"Complete", "Failed"}, f"a RayJob is left that holds a cluster: {phases}"
+    except AssertionError as error:
+        injected = "\n  ".join(faults.log[-40:])
+        raise AssertionError(f"{story}, {schedule}, tick {world.tick}: {error}\n  {injected}") from error
+    return world
+
+
+def differences(found: object, wanted: object, path: str = "") -> list[str]:
+    """Where two final worlds differ, one line each."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        return [
+            line
+            for key in sorted(found.keys() | wanted.keys())
+            for line in differences(found.get(key), wanted.get(key), f"{path}/{key}")
+        ]
+    return [] if found == wanted else [f"{path}: {str(found)[:400]} instead of {str(wanted)[:400]}"]
+
+
+__all__ = ["PROJECT", "SERVING", "STORIES", "Schedule", "differences", "final", "live_through"]
