@@ -7,7 +7,7 @@ from pydantic import Field
 from drivetrain.api import layout
 from drivetrain.api.meta import ApiModel
 from drivetrain.api.v1alpha1.lever import Exploration
-from drivetrain.serving.decisions import Recalibration
+from drivetrain.serving.view import Recalibration
 from drivetrain.store import ObjectMissingError, ObjectStore
 
 

@@ -9,9 +9,9 @@ import orjson
 
 from drivetrain.api.model import MEAN_OUTPUT, InputColumn
 from drivetrain.serving.contract import ROW_LIMIT, Column, RowProblem, RowsError, declared_bounds, objects
-from drivetrain.serving.decisions import Serving
 from drivetrain.serving.graph import Graph, out_of_domain
 from drivetrain.serving.loader import Variant
+from drivetrain.serving.view import Serving
 
 OUT_OF_DOMAIN_OUTPUT: Final = "outOfDomain"
 _NUMBERS: Final = frozenset(

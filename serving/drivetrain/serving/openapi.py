@@ -4,7 +4,7 @@ import html
 from typing import Any, Final
 
 from drivetrain.serving.contract import ROW_LIMIT, TODAY, Field
-from drivetrain.serving.decisions import Serving
+from drivetrain.serving.view import Serving
 
 _TYPES: Final[dict[str, dict[str, str]]] = {
     "Integer": {"type": "integer"},

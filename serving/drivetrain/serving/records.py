@@ -21,8 +21,9 @@ from drivetrain.api import layout
 from drivetrain.api.model import Reference
 from drivetrain.evidence.histogram import Bins
 from drivetrain.levers.grid import Column
-from drivetrain.serving.decisions import Decisions, Distributions, Serving, serving_objective
+from drivetrain.serving.decisions import Decisions, Distributions
 from drivetrain.serving.journal import Upload
+from drivetrain.serving.view import Serving
 
 _NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
 _INSTANT: Final = pa.timestamp("us", tz="UTC")
@@ -54,7 +55,7 @@ def header(serving: Serving) -> FrameColumns:
         "classes": classes,
         "reference": reference.model_dump(mode="json") if reference is not None else None,
     }
-    return FrameColumns(orjson.dumps({"header": document}), serving_objective(serving))
+    return FrameColumns(orjson.dumps({"header": document}), serving.objective)
 
 
 def frame(decisions: Decisions, ids: Sequence[str], at: datetime, objective: str) -> bytes:
