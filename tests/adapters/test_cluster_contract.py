@@ -28,42 +28,14 @@ from drivetrain.controller.cluster.kubernetes import KubernetesCluster, connect
 from drivetrain.controller.cluster.port import ABSENT, Cluster, Precondition, WatchEvent
 from tests.support.api_server import ApiServer
 from tests.support.fake_cluster import FakeCluster
+from tests.support.stand_ins import stand_in
 
 _numbers = count(1)
 
 Open = Callable[[], AbstractAsyncContextManager[Cluster]]
 
-# A stand-in with a status subresource; the real Workload schema is Kueue's.
-WORKLOAD_CRD: Document = {
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {
-        "name": "workloads.kueue.x-k8s.io",
-        "annotations": {"api-approved.kubernetes.io": "unapproved, a stand-in for tests"},
-    },
-    "spec": {
-        "group": WORKLOAD.group,
-        "scope": "Namespaced",
-        "names": {"plural": "workloads", "singular": "workload", "kind": "Workload"},
-        "versions": [
-            {
-                "name": WORKLOAD.version,
-                "served": True,
-                "storage": True,
-                "subresources": {"status": {}},
-                "schema": {
-                    "openAPIV3Schema": {
-                        "type": "object",
-                        "properties": {
-                            "spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
-                            "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
-                        },
-                    }
-                },
-            }
-        ],
-    },
-}
+# Kueue's real schema is not needed here: any kind with a status subresource does.
+WORKLOAD_CRD = stand_in(WORKLOAD)
 
 
 @pytest.fixture(params=[pytest.param("fake"), pytest.param("real", marks=pytest.mark.binaries)])
