@@ -190,8 +190,14 @@ def refusals(estimator: Estimator, target: Target, parameters: Parameters) -> tu
         if name not in offer.defaults:
             remedy = f"Known: {', '.join(sorted(offer.defaults))}."
             problems.append(Problem("candidates", f"{estimator} has no tested parameter {name}.", remedy))
-        elif isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
-            problems.append(Problem("candidates", f"{name} of {estimator} is {value}, not a number."))
-        elif isinstance(value, str) and name != "max_features":
-            problems.append(Problem("candidates", f"{name} of {estimator} is {value!r}, not a number."))
+        elif not _fits(value, offer.defaults[name]):
+            wanted = "true or false" if isinstance(offer.defaults[name], bool) else "a number"
+            problems.append(Problem("candidates", f"{name} of {estimator} is {value!r}, not {wanted}."))
     return tuple(problems)
+
+
+def _fits(value: ParameterValue, default: ParameterValue) -> bool:
+    """Whether a value is of the kind of its default; whole numbers stay whole."""
+    if isinstance(default, bool) or isinstance(value, bool | str):
+        return isinstance(default, bool) and isinstance(value, bool)
+    return math.isfinite(value) and (isinstance(default, float) or isinstance(value, int))

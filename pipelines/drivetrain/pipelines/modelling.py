@@ -119,8 +119,13 @@ def build(
 def _check(spec: RunSpec) -> None:
     problems: list[Problem] = []
     for candidate in spec.spec.candidates:
-        named = {**candidate.parameters, **dict.fromkeys(candidate.search, 1)}
-        problems += refusals(candidate.estimator, spec.data.target, named)
+        problems += refusals(candidate.estimator, spec.data.target, candidate.parameters)
+        for name, search in candidate.search.items():
+            # A range is judged by the kind of number that it draws.
+            drawn = search.choices or ((1,) if search.type == "Integer" else (0.5,))
+            for value in drawn:
+                found = refusals(candidate.estimator, spec.data.target, {name: value})
+                problems += [problem for problem in found if problem not in problems]
     if "Stacking" in spec.spec.ensemble.methods and len(spec.spec.candidates) < 2:
         cause, remedy = "Stacking combines candidates, and there is one.", "Declare another, or leave Stacking out."
         problems.append(Problem("ensemble.methods", cause, remedy))

@@ -25,7 +25,7 @@ def propose(candidates: Sequence[Candidate], tuning: Tuning, first: Sequence[Sin
 
     `first` (a champion's best parameters) come right after them; then the candidates take turns, Grid in the declared
     order of choices, Random with a generator seeded by the trial's number. Nothing is proposed twice. Raises
-    InvalidSpecError for Grid over a range.
+    InvalidSpecError for Grid over a range and for a Log scale that reaches 0.
     """
     fixed = tuple(_single(candidate, {}) for candidate in candidates)
     seen = set(fixed)
@@ -78,6 +78,9 @@ def _drawn(search: SearchRange, draws: np.random.Generator) -> ParameterValue:
     assert search.minimum is not None
     assert search.maximum is not None
     low, high = search.minimum, search.maximum
+    if search.scale == "Log" and low <= 0:
+        cause = f"A Log scale cannot begin at {low:g}."
+        raise InvalidSpecError((Problem("candidates.search", cause, "Use a minimum above 0, or the Linear scale."),))
     if search.type == "Integer" and search.scale == "Linear":
         return int(draws.integers(math.ceil(low), math.floor(high) + 1))
     if search.scale == "Log":
