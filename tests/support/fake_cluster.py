@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import orjson
 
@@ -31,51 +31,16 @@ from drivetrain.api.documents import (
 )
 from drivetrain.api.kinds import EVENT, KINDS, Kind, Ref, ref_of
 from drivetrain.controller.cluster.port import FIELD_MANAGER, ObjectList, Precondition, WatchEvent
+from tests.support.faults import Crash, Faults, NoFaults, Struck
 from tests.support.field_sets import FieldSet, as_fields_v1, fields_of, remove_field, set_field
+
+__all__ = ["Crash", "FakeCluster", "Write"]
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _SUBRESOURCE_GROUPS = ("drivetrain.dev", "ray.io", "kueue.x-k8s.io", "tests.drivetrain.dev")
 """Groups whose objects have a generation and a status that only the subresource writes."""
 
 E = TypeVar("E", bound=errors.ClusterError)
-
-
-class Crash(BaseException):
-    """The process under test dies here; no `except Exception` survives it."""
-
-
-class Faults(Protocol):
-    """What goes wrong, and when. Hooks that raise decide what the caller sees."""
-
-    def before_write(self, verb: str, ref: Ref) -> None:
-        """Raise a Crash or a ClusterError to keep the write from happening."""
-
-    def after_write(self, verb: str, ref: Ref) -> None:
-        """Raise a Crash or an UnavailableError although the write has happened."""
-
-    def staleness(self, verb: str, kind: Kind) -> int:
-        """Return by how many resource versions a get or a list is late."""
-
-    def deliver(self, event: WatchEvent) -> Sequence[WatchEvent]:
-        """Return what a watcher sees of this event: nothing, twice, or together with events held back earlier."""
-
-
-class NoFaults:
-    """Nothing goes wrong."""
-
-    def before_write(self, verb: str, ref: Ref) -> None:
-        """See Faults."""
-
-    def after_write(self, verb: str, ref: Ref) -> None:
-        """See Faults."""
-
-    def staleness(self, verb: str, kind: Kind) -> int:
-        """See Faults."""
-        return 0
-
-    def deliver(self, event: WatchEvent) -> Sequence[WatchEvent]:
-        """See Faults."""
-        return (event,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,9 +244,9 @@ class FakeCluster:
         if ref.kind not in self._kinds:
             raise _error(errors.NotFoundError, ref, 404, "the server could not find the requested resource")
 
-    def _write(self, verb: str, ref: Ref) -> "_WriteFaults":
+    def _write(self, verb: str, ref: Ref) -> Struck:
         self._serve(verb, ref)
-        return _WriteFaults(self.faults, verb, ref)
+        return Struck(self.faults, verb, ref)
 
     def _after(self, version: int) -> Sequence[_Change]:
         return self._history[bisect_right(self._history, version, key=lambda change: change.version) :]
@@ -455,20 +420,6 @@ class FakeCluster:
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
-
-
-@dataclass(frozen=True, slots=True)
-class _WriteFaults:
-    faults: Faults
-    verb: str
-    ref: Ref
-
-    def __enter__(self) -> None:
-        self.faults.before_write(self.verb, self.ref)
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.faults.after_write(self.verb, self.ref)
 
 
 def _seen(change: _Change, kind: Kind, namespace: str, labels: Mapping[str, str]) -> Sequence[WatchEvent]:

@@ -9,7 +9,8 @@ from drivetrain.api.documents import JSON, Document, mapping, name_of, text, uid
 from drivetrain.api.errors import ConflictError, UnavailableError
 from drivetrain.api.kinds import CONFIG_MAP, RAY_JOB, WORKLOAD, Kind, Ref
 from drivetrain.controller.cluster.port import Precondition, WatchEvent
-from tests.support.fake_cluster import Crash, FakeCluster, NoFaults
+from tests.support.fake_cluster import FakeCluster
+from tests.support.faults import Crash, NoFaults
 
 
 def a_map(name: str, data: dict[str, str] | None = None, *, owners: Sequence[Document] = ()) -> Document:

@@ -12,7 +12,8 @@ from drivetrain.api.errors import FencedError, UnavailableError
 from drivetrain.api.kinds import CONFIG_MAP, Kind, Ref
 from drivetrain.controller.cluster.lease import DURATION, Leadership, LeasedCluster
 from drivetrain.controller.cluster.port import WatchEvent
-from tests.support.fake_cluster import FakeCluster, NoFaults
+from tests.support.fake_cluster import FakeCluster
+from tests.support.faults import NoFaults
 from tests.support.virtual_time import run
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -12,7 +12,8 @@ from drivetrain.api.kinds import CONFIG_MAP, EVENT, RAY_JOB, TRAINING_RUN, Kind,
 from drivetrain.controller.cluster.port import Cluster
 from drivetrain.controller.core.plan import Apply, Delete, Emit, Plan
 from drivetrain.controller.handlers.reconcile import reconcile
-from tests.support.fake_cluster import Crash, FakeCluster, NoFaults
+from tests.support.fake_cluster import FakeCluster
+from tests.support.faults import Crash, NoFaults
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RUN = Ref(TRAINING_RUN, "team", "churn-1")

@@ -15,7 +15,8 @@ from drivetrain.controller.cluster.port import Cluster
 from drivetrain.controller.core.plan import Apply, Plan
 from drivetrain.controller.handlers.metrics import Metrics
 from drivetrain.controller.handlers.runtime import RESYNC_SECONDS, Operator, bind
-from tests.support.fake_cluster import FakeCluster, NoFaults
+from tests.support.fake_cluster import FakeCluster
+from tests.support.faults import NoFaults
 from tests.support.virtual_time import run
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
