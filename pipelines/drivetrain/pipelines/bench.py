@@ -1,6 +1,6 @@
 """The bench: one run's rows as matrices, and the trials on them, remembered in the trial log."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -70,14 +70,14 @@ class Bench:
             advance(done / len(waiting))
         return tuple(found[at] for at in range(len(tasks)))
 
-    def fits(self, tasks: Sequence[Task]) -> list[tuple[int, Outcome]]:
-        """Runs tasks on the workers."""
+    def fits(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+        """Runs tasks on the workers; each outcome is there as soon as its fit ends."""
         if not tasks:
-            return []
+            return
         if not self._loaded:
             self.runner.load(material(self.rows, self.spec, self.plan))
             self._loaded = True
-        return list(self.runner.run(tasks))
+        yield from self.runner.run(tasks)
 
     def ranked(self, trials: Sequence[Trial]) -> list[Trial]:
         """Trials that did not fail, the best first; breaking a declared effect is worse than any loss."""
