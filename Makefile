@@ -3,7 +3,6 @@ PYTHON ?= python3
 UV := $(or $(shell command -v uv 2>/dev/null),.venv-tools/bin/uv)
 BIN := .venv/bin
 ASSETS := $(CURDIR)/.venv-tools/assets
-export UV_LINK_MODE ?= copy
 
 .PHONY: demo test nightly lint crds clean setup
 .DELETE_ON_ERROR:
@@ -20,7 +19,7 @@ nightly: setup
 lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy $(wildcard operator pipelines serving tests examples benchmarks)
 	$(BIN)/lint-imports
 	$(BIN)/python -m drivetrain.api.crds --check crds
 	requirements/compile --check $(UV)

@@ -21,6 +21,9 @@ COMPONENT = "DRIVETRAIN_COMPONENT"
 LOGICAL_CPUS = 64
 """What Ray believes to have: requests are bookkeeping here, real parallelism is `parallelTrials`."""
 
+LOGICAL_GPUS = 8
+"""Likewise where there is no real one: a run that asks for a GPU is carried out on CPUs and does not wait for ever."""
+
 _OBJECT_STORE_BYTES = 1_000_000_000
 
 
@@ -232,7 +235,11 @@ def _ray(state: StateDir, settings: Settings) -> Component:
         "min-worker-port": 0,  # any: a block of its own would have to hold every actor of every job
         "max-worker-port": 0,
         "num-cpus": LOGICAL_CPUS,
-        "object-store-memory": _OBJECT_STORE_BYTES,
+        **({} if Path("/dev/nvidiactl").exists() else {"num-gpus": LOGICAL_GPUS}),
+        "object-store-memory": LOGICAL_GPUS = 8
+"""Likewise where there is no real one: a run that asks for a GPU is carried out on CPUs and does not wait for ever."""
+
+_OBJECT_STORE_BYTES,
         "temp-dir": state.sockets / "ray",
     }
     return Component(
