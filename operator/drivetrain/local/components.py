@@ -236,10 +236,7 @@ def _ray(state: StateDir, settings: Settings) -> Component:
         "max-worker-port": 0,
         "num-cpus": LOGICAL_CPUS,
         **({} if Path("/dev/nvidiactl").exists() else {"num-gpus": LOGICAL_GPUS}),
-        "object-store-memory": LOGICAL_GPUS = 8
-"""Likewise where there is no real one: a run that asks for a GPU is carried out on CPUs and does not wait for ever."""
-
-_OBJECT_STORE_BYTES,
+        "object-store-memory": _OBJECT_STORE_BYTES,
         "temp-dir": state.sockets / "ray",
     }
     return Component(
