@@ -53,7 +53,7 @@ def prepared(kind: str) -> tuple[TrainingRows, FeaturePlan, Material]:
 
 def compared(kind: str, recipe: Recipe) -> Equality:
     rows, plan, made = prepared(kind)
-    choose, value = (fit(recipe, made.rows(part), made.target, 1) for part in ("first", "second"))  # type: ignore[arg-type] # both are parts
+    choose, value = (fit(recipe, made.rows(part), made.target, 1) for part in ("first", "second"))
     graph = Session(compose(plan, choose, value, made.target, {}))
     held_out = rows.frame.filter(pl.Series(~rows.train))
     return check_equality(Published(graph, plan, choose, value), held_out, shop_spec(kind).levers)
