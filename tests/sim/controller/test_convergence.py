@@ -13,9 +13,6 @@ import pytest
 from drivetrain.api.documents import JSON
 from tests.support.scenarios import STORIES, Schedule, differences, final, live_through
 
-ROUGH = {"rate": 0.08, "stale": 0.05, "mistreat": 0.2, "wipe": 0.05}
-"""Conflicts, outages, lost answers, stale reads, mistreated events and wiped statuses, all at once."""
-
 
 @cache
 def without_faults(story: str) -> tuple[dict[str, JSON], int]:
@@ -25,8 +22,9 @@ def without_faults(story: str) -> tuple[dict[str, JSON], int]:
 
 
 def rough(story: str, seed: int) -> Schedule:
-    """A schedule of everything at once; preemption where something is queued."""
-    return Schedule(seed=seed, evict=0.03 if story == "queued" else 0.0, **ROUGH)
+    """Conflicts, outages, lost answers, stale reads, mistreated events, wiped statuses; queued runs are preempted."""
+    evict = 0.03 if story == "queued" else 0.0
+    return Schedule(seed=seed, rate=0.08, stale=0.05, mistreat=0.2, wipe=0.05, evict=evict)
 
 
 def crashes(story: str, *, every: int, offset: int = 0) -> Iterator[Schedule]:

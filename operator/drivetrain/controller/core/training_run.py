@@ -309,8 +309,6 @@ def _under_way(facts: RunFacts) -> Fact:
     """What the open attempt is doing."""
     if not facts.quota.reserved:
         return Fact("Queued", facts.quota.message)
-    if facts.job is None:
-        return Fact("Submitting", "The RayJob is being created.")
     if facts.phase == "Running":
         stage = f" {facts.report.stage}" if facts.report and facts.report.stage else ""
         return Fact("Running", f"The job runs{stage}.")

@@ -1,0 +1,268 @@
+"""Decisions about one Deployment: its children, its cluster revisions, what replicas are told, what status says."""
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+
+from drivetrain.api.documents import JSON, Document, mapping, name_of, text, texts, value
+from drivetrain.api.kinds import CONFIG_MAP, DEPLOYMENT, DRIVETRAIN_PROJECT, RAY_SERVICE, SERVICE, TRAINING_RUN, Ref
+from drivetrain.api.ledger import ProjectLedger, RunLedger
+from drivetrain.api.names import ENDPOINT_URL_ANNOTATION
+from drivetrain.api.policy import EndpointConfig
+from drivetrain.api.v1alpha1.project import VersionReference
+from drivetrain.controller.manifests.settings import Settings
+from tests.support.bench import Bench, ServingBench
+from tests.support.builders import a_deployment, a_project, a_run
+
+VERSION = VersionReference(version="1", digest="a" * 64, run="shop-1")
+
+
+def a_bench() -> ServingBench:
+    bench = ServingBench(a_deployment().document())
+    bench.up()
+    return bench
+
+
+def config(service: Document) -> EndpointConfig:
+    serve = json.loads(text(service, "spec", "serveConfigV2"))
+    told: Mapping[str, JSON] = serve["applications"][0]["deployments"][0]["user_config"]
+    return EndpointConfig.model_validate(told)
+
+
+def rolling(bench: ServingBench) -> str:
+    """Bring a candidate to its first step; return its hash."""
+    bench.tell()
+    bench.approve(ProjectLedger(approved=VERSION))
+    candidate = bench.record.candidate
+    assert candidate is not None
+    bench.tell(loads=[{"hash": candidate.hash, "state": "Loaded"}])
+    return candidate.hash
+
+
+def test_todays_policy_is_the_first_stable_variant() -> None:
+    bench = a_bench()
+    told = config(bench.services()[0])
+    assert told.stable == told.baseline
+    assert (told.candidate, told.weight, told.load) == (None, 0, ())
+    assert set(texts(bench.read(CONFIG_MAP, "shop-policies"), "data")) == {f"{told.stable}.json"}
+    assert bench.said("Ready") == ("True", "Serving", "Serves today's policy.")
+
+
+def test_the_service_selects_the_pods_of_the_revision_that_serve() -> None:
+    bench = a_bench()
+    selector = texts(bench.read(SERVICE, "shop"), "spec", "selector")
+    assert selector["drivetrain.dev/revision"] == bench.record.revision
+    assert selector["ray.io/serve"] == "true"
+
+
+def test_the_url_is_the_service_unless_the_ray_service_says_another() -> None:
+    bench = a_bench()
+    assert text(bench.read(DEPLOYMENT, "shop"), "status", "url") == "http://shop.default.svc:8000"
+    live = bench.services()[0]
+    metadata = {
+        **mapping(live, "metadata"),
+        "annotations": {ENDPOINT_URL_ANNOTATION: "http://127.0.0.1:1/default/shop"},
+    }
+    bench.cluster.put({**live, "metadata": metadata})
+    bench.look()
+    assert text(bench.read(DEPLOYMENT, "shop"), "status", "url") == "http://127.0.0.1:1/default/shop"
+
+
+def test_a_candidate_is_loaded_before_it_gets_a_weight() -> None:
+    bench = a_bench()
+    bench.tell()
+    bench.approve(ProjectLedger(approved=VERSION))
+    loading = config(bench.services()[0])
+    assert (loading.candidate, loading.weight, len(loading.load)) == (None, 0, 1)
+    assert f"{loading.load[0]}.json" in texts(bench.read(CONFIG_MAP, "shop-policies"), "data")
+    bench.tell(loads=[{"hash": loading.load[0], "state": "Loaded"}])
+    weighted = config(bench.services()[0])
+    assert (weighted.candidate, weighted.weight) == (loading.load[0], 10)
+    progressing = bench.said("Progressing")
+    assert progressing is not None
+    assert progressing[1] == "RollingOut"
+
+
+def test_during_a_rollout_only_the_user_config_changes() -> None:
+    bench = a_bench()
+    before = bench.services()[0]
+    rolling(bench)
+    after = bench.services()[0]
+    assert mapping(after, "spec", "rayClusterConfig") == mapping(before, "spec", "rayClusterConfig")
+    plain = [json.loads(text(each, "spec", "serveConfigV2")) for each in (before, after)]
+    for serve in plain:
+        for each in serve["applications"][0]["deployments"]:
+            del each["user_config"]
+    assert plain[0] == plain[1]
+
+
+def test_a_second_deployment_of_a_project_stalls_without_children() -> None:
+    bench = a_bench()
+    bench.pass_time(seconds=5)
+    bench.cluster.put(a_deployment("other").document())
+    bench.reconcile(DEPLOYMENT, "other")
+    stalled = bench.condition(DEPLOYMENT, "other", "Stalled")
+    assert stalled is not None
+    assert stalled[1] == "ProjectAlreadyServed"
+    assert bench.read(CONFIG_MAP, "deployment-other-report") == {}
+    assert bench.read(SERVICE, "other") == {}
+
+
+def test_a_changed_cluster_is_a_second_ray_service_and_clients_move_when_it_is_ready() -> None:
+    bench = a_bench()
+    old = bench.services()[0]
+    bench.edit(DEPLOYMENT, "shop", resources={"cpu": "2"})
+    bench.look()
+    assert len(bench.services()) == 2
+    assert texts(bench.read(SERVICE, "shop"), "spec", "selector")["drivetrain.dev/revision"] in name_of_revision(old)
+    progressing = bench.said("Progressing")
+    assert progressing is not None
+    assert progressing[1] == "ReplacingCluster"
+    bench.up()
+    new = next(each for each in bench.services() if name_of(each) != name_of(old))
+    assert texts(bench.read(SERVICE, "shop"), "spec", "selector")["drivetrain.dev/revision"] in name_of_revision(new)
+    assert len(bench.services()) == 2, "the old one drains first"
+    bench.pass_time(minutes=1)
+    bench.look()
+    assert [name_of(each) for each in bench.services()] == [name_of(new)]
+
+
+def test_a_cluster_that_does_not_become_ready_is_given_up_and_the_old_one_serves_on() -> None:
+    bench = a_bench()
+    old = bench.services()[0]
+    bench.edit(DEPLOYMENT, "shop", resources={"cpu": "2"})
+    assert bench.look() == timedelta(minutes=1)
+    bench.pass_time(minutes=30)
+    bench.look()
+    assert [name_of(each) for each in bench.services()] == [name_of(old)]
+    assert bench.said("Ready") == ("True", "Serving", "Serves today's policy.")
+    degraded = bench.said("Degraded")
+    assert degraded is not None
+    assert degraded[1] == "ClusterNotReady"
+
+
+def test_no_cluster_change_starts_during_a_rollout() -> None:
+    bench = a_bench()
+    rolling(bench)
+    before = mapping(bench.services()[0], "spec", "rayClusterConfig")
+    bench.edit(DEPLOYMENT, "shop", resources={"cpu": "2"})
+    bench.look()
+    assert len(bench.services()) == 1
+    assert mapping(bench.services()[0], "spec", "rayClusterConfig") == before
+
+
+def test_replica_counts_change_in_place() -> None:
+    bench = a_bench()
+    bench.edit(DEPLOYMENT, "shop", replicas=3)
+    bench.look()
+    assert len(bench.services()) == 1
+    groups = value(bench.services()[0], "spec", "rayClusterConfig", "workerGroupSpecs")
+    assert isinstance(groups, list)
+    assert groups[0]["replicas"] == 3
+
+
+def test_an_operator_with_another_default_image_replaces_no_cluster() -> None:
+    bench = a_bench()
+    newer = Bench(settings=Settings(ray_image="example.org/ray:2", ray_version="2.61.0"))
+    newer.cluster = bench.cluster
+    newer.reconcile(DEPLOYMENT, "shop")
+    assert len(bench.services()) == 1
+    assert bench.record.image == "example.org/ray:1"
+
+
+def test_a_candidate_that_is_unknown_to_the_store_stalls_while_stable_serves() -> None:
+    bench = a_bench()
+    bench.tell()
+    bench.approve(ProjectLedger(approved=VERSION))
+    hash_ = config(bench.services()[0]).load[0]
+    bench.tell(loads=[{"hash": hash_, "state": "Failed", "reason": "ModelNotFound", "message": "no such graph"}])
+    assert bench.said("Ready") == ("True", "Serving", "Serves today's policy.")
+    assert bench.said("Stalled") == ("True", "ModelNotFound", "ModelNotFound: no such graph")
+    degraded = bench.said("Degraded")
+    assert degraded is not None
+    assert degraded[1] == "CandidateRejected"
+    assert bench.said("Reconciling") is None
+
+
+def test_a_pinned_version_that_no_run_registered_stalls() -> None:
+    document = a_deployment().without_field("spec.project").with_field("spec.model", {"name": "shop", "version": "9"})
+    bench = ServingBench(document.document())
+    bench.up()
+    stalled = bench.said("Stalled")
+    assert stalled is not None
+    assert stalled[1] == "ModelNotFound"
+
+
+def test_a_pinned_version_serves_without_canary_exploration_and_holdout() -> None:
+    document = a_deployment().without_field("spec.project").with_field("spec.model", {"name": "shop", "version": "1"})
+    bench = ServingBench(document.document())
+    bench.cluster.put(a_run().document())
+    bench.write_ledger(TRAINING_RUN, "shop-1", RunLedger(attempt=1, version=VERSION, finished="Approved"))
+    bench.up()
+    bench.tell()
+    ready = bench.said("Ready")
+    assert ready is not None
+    assert ready[:2] == ("False", "Loading")
+    bench.tell(loads=[{"hash": config(bench.services()[0]).load[0], "state": "Loaded"}])
+    told = config(bench.services()[0])
+    assert (told.candidate, told.weight, told.holdout, told.exploration.share) == (None, 0, 0, 0)
+    assert text(bench.read(DEPLOYMENT, "shop"), "status", "stable", "version") == "1"
+    ready = bench.said("Ready")
+    assert ready is not None
+    assert ready[0] == "True"
+
+
+def test_a_changed_baseline_serves_only_once_replicas_hold_it() -> None:
+    bench = a_bench()
+    bench.tell()
+    before = config(bench.services()[0])
+    project = a_project().with_field("spec.objective.baseline", {"action": {"price": "1.99", "discount": "0"}})
+    bench.edit(DRIVETRAIN_PROJECT, "shop", **project.document()["spec"])
+    bench.look()
+    loading = config(bench.services()[0])
+    assert (loading.stable, loading.baseline) == (before.stable, before.baseline)
+    assert len(loading.load) == 1
+    bench.tell(loads=[{"hash": loading.load[0], "state": "Loaded"}])
+    after = config(bench.services()[0])
+    assert after.stable == after.baseline == loading.load[0]
+    assert after.load == ()
+
+
+def test_a_project_that_turns_invalid_stalls_the_deployment_and_leaves_what_serves_alone() -> None:
+    bench = a_bench()
+    before = bench.services()
+    bench.edit(DRIVETRAIN_PROJECT, "shop", levers=[])
+    bench.look()
+    stalled = bench.said("Stalled")
+    assert stalled is not None
+    assert stalled[1] == "InvalidSpec"
+    assert bench.said("Ready") == ("True", "Serving", "The stable variant serves on.")
+    assert bench.services() == before
+
+
+def test_a_queue_is_refused_in_words_and_never_put_on_a_ray_service() -> None:
+    bench = ServingBench(a_deployment().with_field("spec.queue", {"name": "pool"}).document())
+    queued = bench.said("Queued")
+    assert queued is not None
+    assert queued[:2] == ("False", "QueueingUnsupported")
+    assert "kueue.x-k8s.io/queue-name" not in texts(bench.services()[0], "metadata", "labels")
+
+
+def test_losing_the_report_keeps_the_stable_variant_and_the_weight() -> None:
+    bench = a_bench()
+    hash_ = rolling(bench)
+    live = bench.read(CONFIG_MAP, "deployment-shop-report")
+    bench.cluster.put({key: part for key, part in live.items() if key != "data"})
+    bench.look()
+    assert config(bench.services()[0]).candidate == hash_
+
+
+def test_a_deleted_ray_service_comes_back() -> None:
+    bench = a_bench()
+    bench.cluster.remove(Ref(RAY_SERVICE, "default", name_of(bench.services()[0])))
+    bench.look()
+    assert len(bench.services()) == 1
+
+
+def name_of_revision(service: Document) -> str:
+    return texts(service, "metadata", "labels")["drivetrain.dev/revision"]

@@ -1,0 +1,159 @@
+"""What is rendered: the same bytes as ever, and what Pod Security, Kueue and KubeRay ask for."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from drivetrain.api.documents import Document, documents, labels_of, mapping, sequence, text, value
+from drivetrain.api.v1alpha1.training import Resources
+from drivetrain.controller.manifests.ray_service import cpus, revision_of, with_revision
+from tests.unit.controller.rendered import GOLDEN, golden_text, rendered
+
+RAY_KINDS = ("ray_job", "ray_service", "ray_service_scaled")
+
+
+def templates(document: Document) -> Iterator[tuple[str, Document]]:
+    """All Pod templates of a RayJob or RayService, by their role."""
+    spec = mapping(document, "spec")
+    cluster = mapping(spec, "rayClusterSpec") or mapping(spec, "rayClusterConfig")
+    yield "head", mapping(cluster, "headGroupSpec", "template")
+    for group in documents(cluster, "workerGroupSpecs"):
+        yield "worker", mapping(group, "template")
+    if "submitterPodTemplate" in spec:
+        yield "submitter", mapping(spec, "submitterPodTemplate")
+
+
+def all_templates() -> list[object]:
+    found = rendered()
+    return [
+        pytest.param(template, id=f"{role} of {name}")
+        for name in RAY_KINDS
+        for role, template in templates(found[name])
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(rendered()))
+def test_objects_are_rendered_byte_for_byte_as_reviewed(name: str) -> None:
+    """After a deliberate change: python -m tests.unit.controller.rendered."""
+    assert golden_text(rendered()[name]) == (GOLDEN / f"{name}.json").read_text()
+
+
+def test_another_process_with_another_hash_seed_renders_the_same_bytes() -> None:
+    program = (
+        "from tests.unit.controller.rendered import *\nprint(''.join(map(golden_text, rendered().values())), end='')"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONHASHSEED": "4711", "PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout == "".join(map(golden_text, rendered().values()))
+
+
+@pytest.mark.parametrize("template", all_templates())
+def test_every_pod_satisfies_pod_security_restricted(template: Document) -> None:
+    spec = mapping(template, "spec")
+    assert value(spec, "securityContext", "runAsNonRoot") is True
+    assert value(spec, "securityContext", "seccompProfile", "type") == "RuntimeDefault"
+    assert spec["automountServiceAccountToken"] is False
+    allowed = {"emptyDir", "configMap", "secret", "projected"}
+    for volume in documents(spec, "volumes"):
+        assert set(volume) - {"name"} <= allowed
+    for container in documents(spec, "containers"):
+        context = mapping(container, "securityContext")
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["readOnlyRootFilesystem"] is True
+        assert value(context, "capabilities", "drop") == ["ALL"]
+        assert "privileged" not in context
+
+
+@pytest.mark.parametrize("template", all_templates())
+def test_every_mount_has_its_volume(template: Document) -> None:
+    spec = mapping(template, "spec")
+    volumes = {text(volume, "name") for volume in documents(spec, "volumes")}
+    for container in documents(spec, "containers"):
+        mounts = documents(container, "volumeMounts")
+        assert {text(mount, "name") for mount in mounts} == volumes
+        paths = [text(mount, "mountPath") for mount in mounts]
+        assert len(paths) == len(set(paths))
+
+
+@pytest.mark.parametrize("name", RAY_KINDS)
+def test_only_the_head_holds_the_token_that_may_report(name: str) -> None:
+    for role, template in templates(rendered()[name]):
+        projected = [each for each in documents(mapping(template, "spec"), "volumes") if "projected" in each]
+        assert bool(projected) == (role == "head")
+
+
+@pytest.mark.parametrize("name", RAY_KINDS)
+def test_token_authentication_is_on_and_no_secret_is_named_for_it(name: str) -> None:
+    spec = mapping(rendered()[name], "spec")
+    cluster = mapping(spec, "rayClusterSpec") or mapping(spec, "rayClusterConfig")
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert cluster["enableInTreeAutoscaling"] is False
+
+
+@pytest.mark.parametrize("name", RAY_KINDS)
+def test_no_secret_value_and_no_suspend_is_rendered(name: str) -> None:
+    plain = golden_text(rendered()[name])
+    assert '"suspend"' not in plain
+    for _, template in templates(rendered()[name]):
+        for container in documents(mapping(template, "spec"), "containers"):
+            for variable in documents(container, "env"):
+                if text(variable, "name").startswith("AWS_"):
+                    assert "value" not in variable
+
+
+@pytest.mark.parametrize("template", all_templates())
+def test_the_serving_flags_sit_in_every_ray_container(template: Document) -> None:
+    for container in documents(mapping(template, "spec"), "containers"):
+        flags = {text(each, "name"): text(each, "value") for each in documents(container, "env")}
+        assert flags["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+        assert flags["RAY_SERVE_THROUGHPUT_OPTIMIZED"] == "1"
+
+
+def test_every_pod_of_an_attempt_says_so() -> None:
+    for _, template in templates(rendered()["ray_job"]):
+        labels = labels_of(template)
+        assert (labels["drivetrain.dev/run-uid"], labels["drivetrain.dev/attempt"]) == ("r-uid", "2")
+
+
+def test_the_ray_job_retries_nothing_and_frees_its_cluster() -> None:
+    spec = mapping(rendered()["ray_job"], "spec")
+    assert (spec["backoffLimit"], spec["shutdownAfterJobFinishes"]) == (0, True)
+    assert spec["submissionMode"] == "K8sJobMode"
+    assert spec["entrypoint"] == "python -m drivetrain.pipelines"
+
+
+def test_the_revision_is_on_every_pod_of_the_service_and_not_in_its_own_hash() -> None:
+    document = rendered()["ray_service"]
+    revision = labels_of(document)["drivetrain.dev/revision"]
+    for _, template in templates(document):
+        assert labels_of(template)["drivetrain.dev/revision"] == revision
+    config = mapping(document, "spec", "rayClusterConfig")
+    assert with_revision(config, revision) == config
+    assert revision_of(config) != revision_of({**config, "rayVersion": "2.61.0"})
+
+
+def test_the_monitor_is_pinned_to_the_head_and_replicas_are_not() -> None:
+    serve = text(rendered()["ray_service"], "spec", "serveConfigV2")
+    assert '"ray_actor_options":{"num_cpus":0,"resources":{"node:__internal_head__":0.001}}' in serve
+    start = mapping(rendered()["ray_service"], "spec", "rayClusterConfig", "headGroupSpec", "rayStartParams")
+    assert start["num-cpus"] == "0"
+
+
+def test_owner_references_hold_nobody_up() -> None:
+    for document in rendered().values():
+        (owner,) = sequence(mapping(document, "metadata"), "ownerReferences")
+        assert isinstance(owner, dict)
+        assert owner["blockOwnerDeletion"] is False
+
+
+@pytest.mark.parametrize(("quantity", "expected"), [("1", 1.0), ("500m", 0.5), ("2.5", 2.5)])
+def test_cpus_are_counted_as_ray_counts_them(quantity: str, expected: float) -> None:
+    assert cpus(Resources(cpu=quantity)) == expected

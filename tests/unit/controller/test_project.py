@@ -1,0 +1,227 @@
+"""Decisions about one project: runs it starts, versions it approves, the Deployment it makes, what status says."""
+
+from drivetrain.api.documents import documents, name_of, sequence, text, value
+from drivetrain.api.kinds import DEPLOYMENT, DRIVETRAIN_PROJECT, TRAINING_RUN, Ref
+from drivetrain.api.ledger import DeploymentLedger, ProjectLedger, RunLedger, StableVariant
+from drivetrain.api.v1alpha1.deployment import RejectedVariant
+from drivetrain.api.v1alpha1.project import DrivetrainProject, VersionReference
+from drivetrain.controller.core.deployment import policy_of
+from tests.support.bench import NAMESPACE, Bench
+from tests.support.builders import ProjectBuilder, a_deployment, a_project, a_run
+
+
+class ProjectBench(Bench):
+    """A bench that reconciles its project."""
+
+    def __init__(self, project: ProjectBuilder | None = None) -> None:
+        super().__init__(project=(project or a_project()).document())
+        self.look()
+
+    def look(self) -> None:
+        self.reconcile(DRIVETRAIN_PROJECT, "shop")
+
+    @property
+    def record(self) -> ProjectLedger:
+        return self.ledger(ProjectLedger, DRIVETRAIN_PROJECT, "shop")
+
+    def said(self, type_: str) -> tuple[str, str, str] | None:
+        return self.condition(DRIVETRAIN_PROJECT, "shop", type_)
+
+    def finish(self, number: int, state: str = "Approved") -> VersionReference:
+        """Let a run end."""
+        self.pass_time(minutes=1)
+        version = VersionReference(version=str(number), digest=f"{number:x}" * 64, run=f"shop-{number}")
+        ledger = RunLedger.model_validate(
+            {
+                "attempt": 1,
+                "finished": state,
+                "finished_at": self.now,
+                "version": version,
+                "lever_effect": "Observational",
+            }
+        )
+        self.write_ledger(TRAINING_RUN, f"shop-{number}", ledger)
+        self.look()
+        return version
+
+    def serve(self, version: VersionReference | None, rejected: tuple[RejectedVariant, ...] = ()) -> None:
+        """Let the Deployment's ledger say what is stable."""
+        policy = policy_of(DrivetrainProject.parse(self.read(DRIVETRAIN_PROJECT, "shop")), version)
+        ledger = DeploymentLedger(
+            stable=StableVariant(hash="s", since=self.now), baseline="b", policies={"s": policy}, rejected=rejected
+        )
+        self.write_ledger(DEPLOYMENT, "shop", ledger)
+        self.look()
+
+    def runs(self) -> list[str]:
+        return [name_of(each) for each in self.cluster.find(TRAINING_RUN)]
+
+
+def test_a_new_project_starts_its_first_run_and_makes_its_deployment() -> None:
+    bench = ProjectBench()
+    run = bench.read(TRAINING_RUN, "shop-1")
+    assert value(run, "spec", "trigger", "cause") == "Initial"
+    assert text(bench.read(DEPLOYMENT, "shop"), "spec", "project") == "shop"
+    (owner,) = documents(run, "metadata", "ownerReferences")
+    assert (owner["kind"], owner["blockOwnerDeletion"]) == ("DrivetrainProject", False)
+    assert text(bench.read(DRIVETRAIN_PROJECT, "shop"), "status", "stage") == "Build"
+
+
+def test_an_invalid_project_stalls_and_makes_nothing() -> None:
+    bench = ProjectBench(a_project().with_field("spec.levers[0].step", "0.3"))
+    stalled = bench.said("Stalled")
+    assert stalled is not None
+    assert stalled[1] == "InvalidSpec"
+    assert "spec.levers[0]" in stalled[2]
+    assert bench.runs() == []
+    assert bench.cluster.find(DEPLOYMENT) == ()
+
+
+def test_a_deployment_of_another_name_that_names_the_project_is_enough() -> None:
+    bench = Bench(project=a_project().document())
+    bench.cluster.put(a_deployment("mine").document())
+    bench.reconcile(DRIVETRAIN_PROJECT, "shop")
+    assert [name_of(each) for each in bench.cluster.find(DEPLOYMENT)] == ["mine"]
+
+
+def test_a_persons_deployment_of_the_projects_name_is_left_alone() -> None:
+    bench = Bench(project=a_project().with_serving(replicas=2).document())
+    bench.cluster.put(a_deployment("shop").document())
+    bench.reconcile(DRIVETRAIN_PROJECT, "shop")
+    assert value(bench.read(DEPLOYMENT, "shop"), "spec", "replicas") is None
+
+
+def test_the_deployment_follows_the_serving_template() -> None:
+    bench = ProjectBench()
+    bench.edit(DRIVETRAIN_PROJECT, "shop", serving={"auth": {"secretName": "keys"}, "replicas": 3})
+    bench.look()
+    assert value(bench.read(DEPLOYMENT, "shop"), "spec", "replicas") == 3
+
+
+def test_a_version_that_passed_its_gates_is_approved_by_itself() -> None:
+    bench = ProjectBench()
+    version = bench.finish(1)
+    assert bench.record.approved == version
+    ready, effect = bench.said("Ready"), bench.said("LeverEffect")
+    assert ready is not None
+    assert ready[0] == "True"
+    assert effect is not None
+    assert effect[1] == "Observational"
+
+
+def test_a_version_that_failed_a_gate_is_not_approved_and_a_first_run_says_so() -> None:
+    bench = ProjectBench()
+    bench.finish(1, "Refused")
+    assert bench.record.approved is None
+    assert bench.record.runs[0].verdict == "Refused"
+    assert bench.said("Stalled") is not None
+
+
+def test_manual_approval_waits_for_the_digest() -> None:
+    bench = ProjectBench(a_project().with_field("spec.loop.approval", "Manual"))
+    version = bench.finish(1)
+    assert bench.record.awaiting_approval == version
+    assert version.digest in text(bench.read(DRIVETRAIN_PROJECT, "shop"), "status", "nextDecision", "why")
+    bench.annotate(DRIVETRAIN_PROJECT, "shop", approve="f" * 64)
+    bench.look()
+    assert bench.record.awaiting_approval == version
+    bench.annotate(DRIVETRAIN_PROJECT, "shop", approve=version.digest)
+    bench.look()
+    assert (bench.record.approved, bench.record.awaiting_approval) == (version, None)
+
+
+def test_a_run_that_a_person_created_is_approved_as_manual() -> None:
+    bench = ProjectBench()
+    bench.finish(1)
+    bench.cluster.put(a_run("by-hand").document())
+    version = VersionReference(version="7", digest="7" * 64, run="by-hand")
+    bench.pass_time(minutes=1)
+    ledger = RunLedger(attempt=1, finished="Approved", finished_at=bench.now, version=version)
+    bench.write_ledger(TRAINING_RUN, "by-hand", ledger)
+    bench.look()
+    assert bench.record.approved == version
+    assert {run.name: run.cause for run in bench.record.runs} == {"shop-1": "Initial", "by-hand": "Manual"}
+
+
+def test_a_name_that_a_person_took_is_skipped() -> None:
+    bench = Bench(project=a_project().document())
+    bench.cluster.put(a_run("shop-1").document())
+    bench.reconcile(DRIVETRAIN_PROJECT, "shop")
+    assert [name_of(each) for each in bench.cluster.find(TRAINING_RUN)] == ["shop-1", "shop-2"]
+
+
+def test_a_run_that_was_seen_and_is_deleted_is_not_created_again() -> None:
+    bench = ProjectBench()
+    bench.cluster.remove(Ref(TRAINING_RUN, NAMESPACE, "shop-1"))
+    bench.look()
+    assert bench.runs() == []
+    assert bench.record.runs[0].finished == "Deleted"
+
+
+def test_the_champion_is_what_the_deployments_ledger_calls_stable() -> None:
+    bench = ProjectBench()
+    version = bench.finish(1)
+    bench.serve(version)
+    status = bench.read(DRIVETRAIN_PROJECT, "shop")
+    assert text(status, "status", "champion", "version") == "1"
+    assert text(status, "status", "stage") == "Learn"
+    assert bench.record.runs[0].verdict == "Promoted"
+
+
+def test_a_retrain_annotation_starts_one_run_and_the_same_value_no_other() -> None:
+    bench = ProjectBench()
+    bench.finish(1)
+    bench.annotate(DRIVETRAIN_PROJECT, "shop", retrain="monday")
+    bench.look()
+    bench.finish(2)
+    assert bench.runs() == ["shop-1", "shop-2"]
+    assert value(bench.read(TRAINING_RUN, "shop-2"), "spec", "trigger", "cause") == "Manual"
+    bench.annotate(DRIVETRAIN_PROJECT, "shop", retrain="tuesday")
+    bench.look()
+    assert bench.runs() == ["shop-1", "shop-2", "shop-3"]
+
+
+def test_changed_training_starts_a_run_and_changed_lever_bounds_do_not() -> None:
+    bench = ProjectBench()
+    bench.finish(1)
+    bounds = a_project().with_lever("price", maximum="2.04").document()["spec"]
+    bench.edit(DRIVETRAIN_PROJECT, "shop", levers=bounds["levers"])
+    bench.look()
+    assert bench.runs() == ["shop-1"]
+    candidates = [{"name": "forest", "estimator": "RandomForest"}]
+    bench.edit(DRIVETRAIN_PROJECT, "shop", training={"candidates": candidates})
+    bench.look()
+    assert value(bench.read(TRAINING_RUN, "shop-2"), "spec", "trigger", "cause") == "SpecChanged"
+
+
+def test_three_rejections_in_a_row_open_the_circuit_until_a_person_asks_for_a_run() -> None:
+    bench = ProjectBench(a_project().with_field("spec.loop", {"cooldown": "0s", "minExploredOutcomes": 0}))
+    bench.serve(bench.finish(1))
+    rejected: tuple[RejectedVariant, ...] = ()
+    for number in (2, 3, 4):
+        spec = a_project().with_field("spec.training.tuning", {"trials": number}).document()["spec"]
+        bench.pass_time(hours=2)
+        bench.edit(DRIVETRAIN_PROJECT, "shop", training=spec["training"])
+        bench.look()
+        bench.finish(number)
+        bench.pass_time(minutes=1)
+        entry = RejectedVariant(hash=f"h{number}", version=str(number), reason="Inconclusive", at=bench.now)
+        rejected = (entry, *rejected)
+        bench.serve(VersionReference(version="1", digest="1" * 64, run="shop-1"), rejected)
+    opened = bench.said("CircuitOpen")
+    assert opened is not None
+    assert bench.record.rejected_in_a_row == 3
+    bench.annotate(DRIVETRAIN_PROJECT, "shop", retrain="understood")
+    bench.look()
+    assert bench.record.rejected_in_a_row == 0
+    assert bench.said("CircuitOpen") is None
+
+
+def test_what_the_project_creates_is_stated_whole_and_valid() -> None:
+    bench = ProjectBench()
+    for kind in (TRAINING_RUN, DEPLOYMENT):
+        for each in bench.cluster.find(kind):
+            assert sequence(each, "metadata", "ownerReferences")
+            bench.reconcile(kind, name_of(each))
+            stalled = bench.condition(kind, name_of(each), "Stalled")
+            assert stalled is None, stalled

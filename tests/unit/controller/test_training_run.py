@@ -1,0 +1,428 @@
+"""Decisions about one run, made over a fake cluster in which the test is KubeRay, Kueue, the kubelet and the driver."""
+
+from datetime import timedelta
+
+import pytest
+
+from drivetrain.api.documents import Document, annotations_of, labels_of, mapping, name_of, text, texts, uid_of, value
+from drivetrain.api.kinds import CONFIG_MAP, DRIVETRAIN_PROJECT, POD, RAY_JOB, ROLE, TRAINING_RUN, WORKLOAD
+from drivetrain.api.names import INCARNATION_ANNOTATION
+from drivetrain.api.runspec import RunSpec
+from tests.support.bench import NAMESPACE, RunBench
+
+DIGEST = "a" * 64
+
+
+def approved(**changed: object) -> dict[str, object]:
+    return {
+        "state": "Approved",
+        "version": "1",
+        "digest": DIGEST,
+        "uri": f"s3://shop/data/models/{DIGEST}",
+        "project_uid": "00000000-0000-4000-8000-000000000001",
+        **changed,
+    }
+
+
+def test_a_run_gets_its_records_its_account_and_one_ray_job() -> None:
+    bench = RunBench()
+    bench.look()
+    kinds = {(text(each, "kind"), name_of(each)) for each in bench.cluster.everything()}
+    assert kinds >= {
+        ("ConfigMap", "shop-1-spec"),
+        ("ConfigMap", "trainingrun-shop-1-ledger"),
+        ("ConfigMap", "trainingrun-shop-1-report"),
+        ("ServiceAccount", "trainingrun-shop-1"),
+        ("Role", "trainingrun-shop-1"),
+        ("RoleBinding", "trainingrun-shop-1"),
+        ("RayJob", "shop-1-a1"),
+    }
+    assert bench.said("Reconciling") == ("True", "Starting", "The Ray cluster is starting.")
+
+
+def test_the_role_gives_get_and_patch_on_the_report_and_nothing_else() -> None:
+    bench = RunBench()
+    bench.look()
+    assert bench.read(ROLE, "trainingrun-shop-1")["rules"] == [
+        {
+            "apiGroups": [""],
+            "resources": ["configmaps"],
+            "resourceNames": ["trainingrun-shop-1-report"],
+            "verbs": ["get", "patch"],
+        }
+    ]
+
+
+def test_a_run_without_its_project_stalls_and_makes_nothing() -> None:
+    bench = RunBench(project="shoe")
+    wake = bench.look()
+    stalled = bench.said("Stalled")
+    assert stalled is not None
+    assert stalled[1] == "ProjectNotFound"
+    assert wake is not None
+    assert bench.cluster.find(RAY_JOB) == ()
+
+
+def test_the_run_spec_is_written_once_and_survives_a_changed_project() -> None:
+    bench = RunBench()
+    bench.look()
+    before = bench.read(CONFIG_MAP, "shop-1-spec")
+    bench.cluster.put(_with_description(bench))
+    bench.look()
+    assert bench.read(CONFIG_MAP, "shop-1-spec") == before
+    assert before["immutable"] is True
+    assert RunSpec.model_validate_json(texts(before, "data")["spec.json"]).tracking_uri == "http://mlflow:5000"
+
+
+def test_a_changed_spec_of_a_run_stalls_it() -> None:
+    bench = RunBench()
+    bench.running()
+    bench.edit(TRAINING_RUN, "shop-1", attempts=5)
+    bench.look()
+    stalled = bench.said("Stalled")
+    assert stalled is not None
+    assert stalled[1] == "InvalidSpec"
+    assert "spec.attempts" in stalled[2]
+
+
+def test_waiting_for_quota_is_reconciling_in_plain_words() -> None:
+    bench = RunBench(queue={"name": "pool"})
+    bench.look()
+    bench.cluster.put(_workload(bench))
+    conditions = [{"type": "QuotaReserved", "status": "False", "reason": "WaitingForQuota", "message": "needs 2 more"}]
+    bench.set_status(WORKLOAD, "w", conditions=conditions)
+    bench.look()
+    reconciling, reserved = bench.said("Reconciling"), bench.said("QuotaReserved")
+    assert reconciling == ("True", "Queued", "Waiting for quota: the pool is fully used. needs 2 more")
+    assert reserved is not None
+    assert reserved[:2] == ("False", "WaitingForQuota")
+    assert bench.said("Stalled") is None
+
+
+def test_waiting_for_quota_uses_up_no_deadline() -> None:
+    bench = RunBench(queue={"name": "pool"}, deadline="1h")
+    bench.look()
+    bench.pass_time(days=30)
+    bench.look()
+    assert bench.record.finished == ""
+    assert bench.record.attempt == 1
+
+
+def test_an_eviction_raises_the_incarnation_and_uses_no_attempt() -> None:
+    bench = RunBench()
+    bench.running()
+    bench.job("Running", cluster="shop-1-a1-y")
+    bench.look()
+    assert (bench.record.attempt, bench.record.incarnation, bench.record.cluster) == (1, 2, "shop-1-a1-y")
+    report = bench.read(CONFIG_MAP, "trainingrun-shop-1-report")
+    assert annotations_of(report)[INCARNATION_ANNOTATION] == "2 shop-1-a1-y"
+
+
+def test_a_late_read_does_not_bring_an_old_cluster_back() -> None:
+    bench = RunBench()
+    bench.running()
+    bench.job("Running", cluster="shop-1-a1-y")
+    bench.look()
+    bench.job("Running", cluster="shop-1-a1-x")
+    bench.look()
+    assert (bench.record.incarnation, bench.record.cluster) == (2, "shop-1-a1-y")
+
+
+def test_the_report_of_another_incarnation_does_not_count() -> None:
+    bench = RunBench()
+    bench.running()
+    bench.tell(incarnation=2, result=approved())
+    bench.look()
+    assert bench.record.finished == ""
+
+
+def test_a_report_that_cannot_be_read_does_not_count() -> None:
+    bench = RunBench()
+    bench.running()
+    live = bench.read(CONFIG_MAP, "trainingrun-shop-1-report")
+    bench.cluster.put({**live, "data": {"shop-1-a1-x": '{"attempt": "many"}'}}, "driver")
+    bench.look()
+    assert bench.record.finished == ""
+
+
+def test_keys_of_clusters_that_are_gone_are_removed_from_the_report() -> None:
+    bench = RunBench()
+    bench.running()
+    bench.tell()
+    bench.job("Running", cluster="shop-1-a1-y")
+    bench.tell(cluster="shop-1-a1-y", incarnation=2)
+    bench.look()
+    assert set(texts(bench.read(CONFIG_MAP, "trainingrun-shop-1-report"), "data")) == {"shop-1-a1-y"}
+
+
+def test_an_approved_version_completes_the_run() -> None:
+    bench = RunBench()
+    bench.running()
+    bench.tell(result=approved(lever_effect="Observational"))
+    bench.look()
+    ready, complete = bench.said("Ready"), bench.said("Complete")
+    assert ready is not None
+    assert ready[:2] == ("True", "Succeeded")
+    assert complete is not None
+    assert bench.said("Reconciling") is None
+    assert bench.record.version is not None
+    assert bench.record.version.run == "shop-1"
+    assert bench.record.lever_effect == "Observational"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"project_uid": "another"}, id="of another project"),
+        pytest.param({"uri": "s3://elsewhere/models/x"}, id="outside the store"),
+        pytest.param({"uri": "s3://shop/data/../models/x"}, id="out of the store by two dots"),
+        pytest.param({"digest": None}, id="without its digest"),
+    ],
+)
+def test_an_approved_version_that_does_not_fit_the_project_is_not_believed(changed: dict[str, object]) -> None:
+    bench = RunBench()
+    bench.running()
+    bench.tell(result=approved(**changed))
+    bench.look()
+    assert bench.record.finished == "Failed"
+    assert bench.record.reason == "ReportInvalid"
+    assert bench.record.version is None
+
+
+def test_a_failed_gate_ends_the_run_with_the_gates_in_the_message() -> None:
+    bench = RunBench()
+    bench.running()
+    gates = [
+        {"name": "rocAuc", "verdict": "Failed", "message": "0.52 is below 0.6"},
+        {"name": "logLoss", "verdict": "Passed"},
+    ]
+    bench.tell(gates=gates, result={"state": "Refused", "version": "1", "digest": DIGEST})
+    bench.look()
+    assert bench.said("Stalled") == ("True", "GateFailed", "rocAuc: 0.52 is below 0.6")
+    assert bench.said("Complete") is not None
+    assert bench.said("Failed") is None
+
+
+def test_a_mistake_in_the_data_is_not_tried_again() -> None:
+    bench = RunBench()
+    bench.running()
+    result = {"state": "Failed", "reason": "SourceNotFound", "message": "s3://shop/visits is empty.", "permanent": True}
+    bench.tell(result=result)
+    bench.look()
+    assert bench.said("Stalled") == ("True", "SourceNotFound", "s3://shop/visits is empty.")
+    assert bench.record.attempt == 1
+
+
+def test_the_next_attempt_waits_until_every_pod_of_the_last_is_gone() -> None:
+    bench = RunBench()
+    bench.running()
+    bench.pod("head")
+    bench.tell(result={"state": "Failed", "reason": "StoreUnavailable", "message": "503"})
+    bench.look()
+    assert bench.cluster.find(RAY_JOB) == ()
+    assert bench.record.attempt == 1
+    reconciling = bench.said("Reconciling")
+    assert reconciling is not None
+    assert reconciling[1] == "Restarting"
+    bench.drop(POD, "head")
+    bench.look()
+    assert [name_of(job) for job in bench.cluster.find(RAY_JOB)] == ["shop-1-a2"]
+    assert labels_of(bench.cluster.find(RAY_JOB)[0])["drivetrain.dev/attempt"] == "2"
+
+
+def test_a_pod_lost_with_its_node_blocks_for_five_minutes_beyond_its_grace() -> None:
+    bench = RunBench()
+    bench.running()
+    lost = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}
+    metadata = {"finalizers": ["test/hold"]}
+    bench.pod("head", metadata=metadata, spec={"nodeName": "node-7"}, status={"conditions": [lost]})
+    bench.drop(POD, "head")  # the finalizer keeps it Terminating, as a node that does not answer would
+    bench.tell(result={"state": "Failed", "reason": "HeadLost", "message": ""})
+    bench.look()
+    bench.pass_time(minutes=4)
+    bench.look()
+    assert bench.record.attempt == 1
+    bench.pass_time(minutes=2)
+    bench.look()
+    assert bench.record.attempt == 2
+
+
+def test_attempts_that_fail_one_after_the_other_stall_the_run() -> None:
+    bench = RunBench(attempts=2)
+    bench.running()
+    for attempt in (1, 2):
+        bench.tell(attempt=attempt, result={"state": "Failed", "reason": "StoreUnavailable", "message": "503"})
+        bench.look()
+        bench.look()
+        if attempt == 1:
+            bench.job("Running", attempt=2)
+            bench.look()
+    stalled = bench.said("Stalled")
+    assert stalled is not None
+    assert stalled[1] == "AttemptsExhausted"
+    assert "StoreUnavailable: 503" in stalled[2]
+    assert bench.cluster.find(RAY_JOB) == ()
+
+
+def test_a_missing_secret_stalls_the_run_until_it_is_there() -> None:
+    bench = RunBench()
+    bench.look()
+    bench.job("Initializing")
+    waiting = {"reason": "CreateContainerConfigError", "message": 'secret "s3" not found'}
+    bench.pod("head", status={"containerStatuses": [{"name": "ray-head", "state": {"waiting": waiting}}]})
+    bench.look()
+    stalled = bench.said("Stalled")
+    assert stalled is not None
+    assert stalled[1] == "SecretMissing"
+    assert 'secret "s3" not found' in stalled[2]
+    bench.pass_time(hours=2)
+    bench.look()
+    assert bench.record.attempt == 1, "a person's mistake uses up no attempt"
+    bench.drop(POD, "head")
+    bench.job("Running")
+    bench.look()
+    assert bench.said("Stalled") is None
+
+
+def test_a_job_that_does_not_run_in_time_fails_its_attempt_and_says_what_its_pod_waits_for() -> None:
+    bench = RunBench()
+    bench.look()
+    bench.job("Initializing")
+    waiting = {"reason": "ImagePullBackOff", "message": "no such image"}
+    bench.pod("head", status={"containerStatuses": [{"name": "ray-head", "state": {"waiting": waiting}}]})
+    wake = bench.look()
+    assert wake == timedelta(minutes=15)
+    bench.pass_time(minutes=15)
+    bench.look()
+    assert "no such image" in bench.record.failures[0]
+
+
+def test_a_silent_driver_fails_its_attempt() -> None:
+    bench = RunBench()
+    bench.running()
+    bench.pass_time(minutes=9)
+    bench.tell()
+    bench.look()
+    bench.pass_time(minutes=9)
+    bench.look()
+    assert not bench.record.failures
+    bench.pass_time(minutes=2)
+    bench.look()
+    assert "silent" in bench.record.failures[0]
+
+
+def test_the_deadline_counts_active_time_over_all_incarnations() -> None:
+    bench = RunBench(deadline="30m")
+    bench.running()
+    for minute in range(0, 30, 5):
+        assert bench.record.finished == "", f"after {minute} minutes"
+        bench.pass_time(minutes=5)
+        bench.job("Running", cluster=f"shop-1-a1-{minute}")
+        bench.look()
+        bench.tell(cluster=f"shop-1-a1-{minute}", incarnation=bench.record.incarnation)
+    bench.look()
+    assert bench.said("Stalled") is not None
+    assert bench.record.reason == "DeadlineExceeded"
+    assert bench.cluster.find(RAY_JOB) == ()
+
+
+def test_a_job_that_ended_without_a_result_gets_half_a_minute_for_it() -> None:
+    bench = RunBench()
+    bench.running()
+    bench.job("Failed", endTime=bench.now.isoformat(), message="exit code 137")
+    bench.look()
+    assert not bench.record.failures
+    bench.pass_time(seconds=31)
+    bench.look()
+    assert "exit code 137" in bench.record.failures[0]
+
+
+def test_suspension_deletes_the_job_and_the_next_attempt_is_not_counted() -> None:
+    bench = RunBench(attempts=1)
+    bench.running()
+    bench.edit(TRAINING_RUN, "shop-1", suspend=True)
+    bench.look()
+    assert bench.cluster.find(RAY_JOB) == ()
+    ready = bench.said("Ready")
+    assert ready is not None
+    assert ready[:2] == ("False", "Suspended")
+    bench.edit(TRAINING_RUN, "shop-1", suspend=False)
+    bench.look()
+    assert [name_of(job) for job in bench.cluster.find(RAY_JOB)] == ["shop-1-a2"]
+    assert bench.record.uncounted == 1
+
+
+def test_a_cancelled_run_stops_its_job_and_stays_cancelled() -> None:
+    bench = RunBench()
+    bench.running()
+    bench.annotate(TRAINING_RUN, "shop-1", cancel="now")
+    bench.look()
+    assert bench.cluster.find(RAY_JOB) == ()
+    stalled = bench.said("Stalled")
+    assert stalled is not None
+    assert stalled[1] == "Cancelled"
+
+
+def test_a_finished_run_is_deleted_at_its_age() -> None:
+    bench = RunBench(ttlAfterFinished="1h")
+    bench.running()
+    bench.tell(result=approved())
+    bench.job("Complete")
+    assert bench.look() == timedelta(hours=1)
+    bench.pass_time(hours=1)
+    bench.look()
+    assert bench.read(TRAINING_RUN, "shop-1") == {}
+
+
+def test_a_job_with_a_result_that_does_not_end_by_itself_is_stopped() -> None:
+    bench = RunBench()
+    bench.running()
+    bench.tell(result=approved())
+    bench.look()
+    assert len(bench.cluster.find(RAY_JOB)) == 1
+    bench.pass_time(minutes=6)
+    bench.look()
+    assert bench.cluster.find(RAY_JOB) == ()
+
+
+def test_suspend_is_never_written_on_a_ray_job() -> None:
+    bench = RunBench(queue={"name": "pool", "priorityClass": "low"})
+    bench.look()
+    job = bench.read(RAY_JOB, "shop-1-a1")
+    assert value(job, "spec", "suspend") is None
+    assert labels_of(job)["kueue.x-k8s.io/queue-name"] == "pool"
+    assert labels_of(job)["kueue.x-k8s.io/priority-class"] == "low"
+    # Kueue's own field survives whatever the operator states later.
+    bench.cluster.put({**job, "spec": {**mapping(job, "spec"), "suspend": True}}, "kueue")
+    bench.look()
+    assert value(bench.read(RAY_JOB, "shop-1-a1"), "spec", "suspend") is True
+
+
+def test_a_wiped_status_comes_back_and_changes_nothing() -> None:
+    bench = RunBench()
+    bench.running()
+    before = bench.read(TRAINING_RUN, "shop-1")["status"]
+    bench.set_status(TRAINING_RUN, "shop-1")
+    bench.look()
+    assert bench.read(TRAINING_RUN, "shop-1")["status"] == before
+
+
+def test_events_tell_transitions_once() -> None:
+    bench = RunBench()
+    bench.running()
+    bench.tell(result=approved())
+    bench.look()
+    bench.look()
+    assert sorted(bench.events()) == ["Running", "Starting", "Succeeded"]
+
+
+def _with_description(bench: RunBench) -> Document:
+    live = bench.read(DRIVETRAIN_PROJECT, "shop")
+    spec = mapping(live, "spec")
+    return {**live, "spec": {**spec, "objective": {**mapping(spec, "objective"), "description": "changed"}}}
+
+
+def _workload(bench: RunBench) -> Document:
+    labels = {"kueue.x-k8s.io/job-uid": uid_of(bench.read(RAY_JOB, "shop-1-a1"))}
+    metadata: Document = {"name": "w", "namespace": NAMESPACE, "labels": labels}
+    return {"apiVersion": WORKLOAD.api_version, "kind": "Workload", "metadata": metadata}
