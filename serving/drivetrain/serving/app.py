@@ -14,6 +14,7 @@ from drivetrain.serving.access import Keys
 from drivetrain.serving.endpoint import Endpoint as EndpointApp
 from drivetrain.serving.monitor import Monitor as MonitorShell
 from drivetrain.serving.replica import Replica
+from drivetrain.serving.reporting import report_writer
 from drivetrain.serving.settings import Settings
 
 REPORT_SECONDS = 1.0
@@ -28,7 +29,7 @@ class Monitor:
 
     def __init__(self) -> None:
         settings = Settings.of(os.environ)
-        self._monitor = MonitorShell(settings, settings.open_store(os.environ))
+        self._monitor = MonitorShell(settings, settings.open_store(os.environ), report_writer(settings, os.environ))
         self._running: asyncio.Task[None] | None = None
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:

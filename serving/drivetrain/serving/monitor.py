@@ -30,7 +30,7 @@ from drivetrain.serving.maturation import FIXED, PREFIXES, Maturation, watermark
 from drivetrain.serving.outcomes import OutcomeBook
 from drivetrain.serving.records import encode_segment
 from drivetrain.serving.replica import ReplicaState
-from drivetrain.serving.reporting import ReportWriter
+from drivetrain.serving.reporting import Reports
 from drivetrain.serving.settings import Settings
 from drivetrain.serving.tuning import Regret, in_words, with_multipliers, with_offsets, with_regret
 from drivetrain.store import ObjectMissingError, ObjectStore
@@ -52,10 +52,10 @@ class _Heard:
 class Monitor:
     """One per endpoint. `configure`, `heard` and `number` run on the event loop, `step` on one thread of its own."""
 
-    def __init__(self, settings: Settings, store: ObjectStore) -> None:
+    def __init__(self, settings: Settings, store: ObjectStore, writer: Reports) -> None:
         self._settings = settings
         self._store = store
-        self._writer = ReportWriter(settings)
+        self._writer = writer
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="monitor")
         self._book = OutcomeBook()
         self._book_filled = asyncio.Event()
@@ -257,8 +257,7 @@ class Monitor:
         if not due:
             return
         self._sequence += 1
-        if self._writer.enabled:
-            self._writer.write(report)
+        self._writer.write(report)
         self._reported = (at, content)
 
     def _report(self, at: datetime) -> ServingReport:

@@ -102,9 +102,9 @@ class Replica:
         self._in_flight: dict[int, datetime] = {}
         self._ticket = 0
         self._regret = (0.0, 0)
-        self._uploaded_until = now()
+        self.uploaded_until = now()
         self._background: list[asyncio.Task[None]] = []
-        self._uploading = asyncio.Lock()
+        self.uploading = asyncio.Lock()
 
     @property
     def serving(self) -> Serving:
@@ -121,7 +121,7 @@ class Replica:
     def start(self) -> None:
         """Starts uploading, recovering and polling in the background."""
         self._background = [
-            asyncio.create_task(self._repeat(UPLOAD_SECONDS, self._upload)),
+            asyncio.create_task(self._repeat(UPLOAD_SECONDS, self.upload)),
             asyncio.create_task(self._repeat(ADJUSTMENT_SECONDS, self._adjust)),
             asyncio.create_task(self._repeat(RECOVERY_SECONDS, self._recover)),
         ]
@@ -131,7 +131,7 @@ class Replica:
         for task in (*self._background, *self._held.tasks.values()):
             task.cancel()
         with contextlib.suppress(StoreError):  # the journal keeps it for the next replica on this node
-            await self._upload()
+            await self.upload()
         self._journal.close()
         self._io.shutdown(wait=False, cancel_futures=True)
 
@@ -172,7 +172,7 @@ class Replica:
             weight=config.weight if config else 0,
             rollout=config.rollout if config else None,
             loads=dict(self._held.states),
-            uploaded_until=self._uploaded_until,
+            uploaded_until=self.uploaded_until,
             regret=self._regret[0],
             regret_rows=self._regret[1],
             exploration=(serving.exploration.share, serving.exploration.steps) if serving else (0.0, 1),
@@ -290,14 +290,15 @@ class Replica:
             self._swap()
             return
 
-    async def _upload(self) -> None:
-        async with self._uploading:
+    async def upload(self) -> None:
+        """Brings everything decided so far to the store. Raises StoreError; the journal keeps what is left."""
+        async with self.uploading:
             with self._guard:
                 until = min([now(), *self._in_flight.values()])
             self._journal.rotate()
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._io, self._journal.upload_closed, self._store, encode_segment)
-            self._uploaded_until = until
+            self.uploaded_until = until
 
     async def _recover(self) -> None:
         loop = asyncio.get_running_loop()

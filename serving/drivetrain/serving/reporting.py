@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 from drivetrain.api.canonical import canonical_json
 from drivetrain.api.errors import ClusterError, ForbiddenError, NotFoundError, UnavailableError
@@ -16,14 +17,35 @@ from drivetrain.serving.settings import Settings
 _SECONDS = 10.0
 
 
+class Reports(Protocol):
+    """Where reports go."""
+
+    def write(self, report: ServingReport) -> None:
+        """Brings the report to the operator. Raises ClusterError."""
+        ...
+
+
+class NoReports:
+    """An endpoint without a Kubernetes API around it: nobody reads its reports."""
+
+    def write(self, report: ServingReport) -> None:
+        """Keeps nothing."""
+
+
+def report_writer(settings: Settings, env: Mapping[str, str]) -> Reports:
+    """A writer into the Deployment's report ConfigMap where the environment names one."""
+    host, port = env.get("KUBERNETES_SERVICE_HOST", ""), env.get("KUBERNETES_SERVICE_PORT", "443")
+    if not (host and settings.report and settings.cluster):
+        return NoReports()
+    return ReportWriter(settings, f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}")
+
+
 class ReportWriter:
     """Applies one key of one ConfigMap; the ServiceAccount may do nothing else."""
 
-    def __init__(self, settings: Settings, env: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, settings: Settings, server: str) -> None:
         self._settings = settings
-        host, port = env.get("KUBERNETES_SERVICE_HOST", ""), env.get("KUBERNETES_SERVICE_PORT", "443")
-        self._server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
-        self.enabled = bool(host and settings.report and settings.cluster)
+        self._server = server
 
     def write(self, report: ServingReport) -> None:
         """Applies the report. Raises ClusterError."""

@@ -6,9 +6,11 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from drivetrain.api import layout, names
@@ -43,7 +45,7 @@ COLUMNS = (
 LOYALTY = Column(name="loyalty", role="Context", type="Float")
 
 
-def objective(**changes: object) -> Objective:
+def objective(**changes: Any) -> Objective:
     """The margin of a visit."""
     fields: dict[str, object] = {
         "kpi": Kpi.model_validate(
@@ -58,7 +60,7 @@ def objective(**changes: object) -> Objective:
     return Objective.model_validate(fields | changes)
 
 
-def policy(digest: str | None = None, *, version: str = "1", loyalty: bool = False, **changes: object) -> Policy:
+def policy(digest: str | None = None, *, version: str = "1", loyalty: bool = False, **changes: Any) -> Policy:
     """Today's policy, or that of a published model."""
     return Policy(
         model=VersionReference(version=version, digest=digest, run="juice-1") if digest else None,
@@ -97,7 +99,7 @@ def publish(
     )
     reference = Reference(
         columns=(
-            ReferenceColumn(name="store", categories=("1", "2"), counts=(500, 480, 20)),
+            ReferenceColumn(name="store", categories=("1", "2"), counts=(510, 490, 0)),
             ReferenceColumn(name="price_rival", edges=(1.9, 2.1), counts=(300, 400, 300)),
         ),
         rows=1000,
@@ -109,11 +111,17 @@ def publish(
 
 
 def probability(
-    net: np.ndarray, rival: np.ndarray, store: str, *, slope: float = 9.0, intercept: float = 16.0, half: float = 0.2
-) -> np.ndarray:
+    net: NDArray[np.float64],
+    rival: NDArray[np.float64],
+    store: str,
+    *,
+    slope: float = 9.0,
+    intercept: float = 16.0,
+    half: float = 0.2,
+) -> NDArray[np.float64]:
     """What the published model's `choose` output gives without loyalty (`value` has half = -half)."""
     shift = {"1": 0.3, "2": -0.3}.get(store, 0.0)
-    return 1 / (1 + np.exp(-(intercept + half - slope * net + rival + shift)))
+    return np.asarray(1 / (1 + np.exp(-(intercept + half - slope * net + rival + shift))))
 
 
 def _graph(inputs: list[InputColumn], slope: float, intercept: float, half: float) -> bytes:
@@ -161,7 +169,7 @@ def _graph(inputs: list[InputColumn], slope: float, intercept: float, half: floa
         graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)], ir_version=8
     )
     onnx.checker.check_model(model)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 class World:
@@ -174,7 +182,7 @@ class World:
         self.keys = root / "keys"
         self.work = root / "work"
         for folder in (self.policies, self.keys, self.work):
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
         (self.keys / "decide").write_text(DECIDE_KEY)
         (self.keys / "outcomes").write_text(OUTCOMES_KEY)
 

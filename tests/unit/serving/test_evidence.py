@@ -1,0 +1,253 @@
+"""What matured decisions prove, and what they must not."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from drivetrain.api.policy import EndpointConfig
+from drivetrain.api.report import RolloutEvidence
+from drivetrain.api.v1alpha1.lever import Exploration
+from drivetrain.api.v1alpha1.rollout import Analysis, AnalysisMetric, Monitoring
+from drivetrain.serving.evidence import Evidence, Findings
+from drivetrain.serving.judged import Judged
+from drivetrain.serving.maturation import Cohort, Maturation
+from drivetrain.serving.view import Serving
+from tests.unit.serving.conftest import View
+from tests.unit.serving.logs import START, Buys, Traffic, table, true_market
+from tests.unit.serving.worlds import World, policy, publish
+
+HOUR = timedelta(hours=1)
+ANALYSIS = Analysis(
+    metrics=(
+        AnalysisMetric(name="purchase", better="Higher", tolerance=0.2),
+        AnalysisMetric(name="fallbackRate", better="Lower", tolerance=0.02),
+    )
+)
+
+
+def judged(serving: Serving) -> dict[str, Judged]:
+    variants = (serving.stable, serving.baseline, serving.candidate)
+    return {
+        v.hash: Judged.of(v.hash, v.policy, v.graph.contract if v.graph else None, v.reference)
+        for v in variants
+        if v is not None
+    }
+
+
+def followed(serving: Serving, config: EndpointConfig | None = None) -> Evidence:
+    evidence = Evidence()
+    evidence.configure(config or serving.config, judged(serving))
+    return evidence
+
+
+def cohorts(traffic: Traffic, batches: int, rows: int, buys: Buys, **outcomes: Any) -> list[Cohort]:
+    """Matured cohorts, a minute apart, each answered in time."""
+    maturation = Maturation(HOUR)
+    result = []
+    for number in range(batches):
+        at = START + timedelta(minutes=number)
+        uploads, ids, decisions = traffic.decided(rows, at)
+        maturation.add_decisions(table(uploads[0]))
+        reported = traffic.outcomes(ids, decisions, buys, at + timedelta(seconds=30), **outcomes)
+        maturation.add_outcomes(table(reported))
+        cohort = maturation.mature(at)
+        assert cohort is not None
+        result.append(cohort)
+    return result
+
+
+def rollout_of(findings: Findings) -> RolloutEvidence:
+    assert findings.rollout is not None
+    return findings.rollout
+
+
+def harmful(world: World) -> Any:
+    return policy(publish(world.store, slope=3.0, intercept=6.0), version="2")
+
+
+def test_a_candidate_that_prices_too_high_is_proved_harmful(view: View, world: World) -> None:
+    serving = view(candidate=harmful(world), weight=30, analysis=ANALYSIS, exploration=Exploration(share=0.2))
+    evidence = followed(serving)
+    for cohort in cohorts(Traffic(serving), 4, 800, true_market):
+        evidence.feed(cohort)
+    found = rollout_of(evidence.findings(START + 2 * HOUR, 30))
+    kpi, purchase, fallback, shown = found.metrics
+    assert (kpi.metric, kpi.role, shown.metric, shown.role) == ("margin", "Kpi", "logLoss", "Shown")
+    assert kpi.upper < 0
+    assert purchase.upper < -0.2
+    assert fallback.lower <= 0 <= fallback.upper
+    assert shown.lower > 0
+    assert found.outcomes_stable + found.outcomes_candidate == 3200
+    assert found.losing_slices
+
+
+def test_a_copy_of_stable_is_neither_better_nor_worse(view: View, world: World) -> None:
+    copy = policy(publish(world.store, half=0.21), version="2")
+    serving = view(candidate=copy, weight=50, analysis=ANALYSIS)
+    evidence = followed(serving)
+    for cohort in cohorts(Traffic(serving), 4, 800, true_market):
+        evidence.feed(cohort)
+    kpi = rollout_of(evidence.findings(START + 2 * HOUR, 50)).metrics[0]
+    assert kpi.lower < 0 < kpi.upper
+
+
+def test_a_unit_counts_once_with_its_first_decision(view: View, world: World) -> None:
+    serving = view(candidate=harmful(world), weight=50)
+    evidence = followed(serving)
+    for cohort in cohorts(Traffic(serving, units=100), 5, 100, true_market):
+        evidence.feed(cohort)
+    found = rollout_of(evidence.findings(START + 2 * HOUR, 50))
+    assert found.outcomes_stable + found.outcomes_candidate == 100
+
+
+def test_how_decisions_are_batched_changes_nothing(view: View, world: World) -> None:
+    serving = view(candidate=harmful(world), weight=30, analysis=ANALYSIS, holdout=0.05)
+    parts = cohorts(Traffic(serving), 6, 150, true_market)
+    apart, together = followed(serving), followed(serving)
+    for cohort in parts:
+        apart.feed(cohort)
+    together.feed(Cohort(pa.concat_tables([p.table for p in parts]), tuple(r for p in parts for r in p.reports)))
+    one, other = (e.findings(START + 2 * HOUR, 30) for e in (apart, together))
+    for first, second in zip(rollout_of(one).metrics, rollout_of(other).metrics, strict=True):
+        assert first.estimate == pytest.approx(second.estimate)
+        assert (first.lower, first.upper) == pytest.approx((second.lower, second.upper), rel=1e-6)
+    assert one.kpi is not None
+    assert other.kpi is not None
+    assert one.kpi.mean == pytest.approx(other.kpi.mean)
+
+
+def test_a_restart_goes_on_exactly(view: View, world: World) -> None:
+    serving = view(candidate=harmful(world), weight=30, analysis=ANALYSIS, holdout=0.1)
+    parts = cohorts(Traffic(serving, units=700), 6, 150, true_market)
+    through, before = followed(serving), followed(serving)
+    for number, cohort in enumerate(parts):
+        through.feed(cohort)
+        if number < 3:
+            before.feed(cohort)
+    after = followed(serving)
+    after.restore(json.loads(json.dumps(before.state())))
+    for cohort in parts[3:]:
+        after.feed(cohort)
+    assert after.findings(START + 2 * HOUR, 30) == through.findings(START + 2 * HOUR, 30)
+    assert after.offsets() == through.offsets()
+    assert json.dumps(after.state()) == json.dumps(through.state())
+
+
+def test_a_new_rollout_starts_from_nothing(view: View, world: World) -> None:
+    serving = view(candidate=harmful(world), weight=30)
+    evidence = followed(serving)
+    parts = cohorts(Traffic(serving), 2, 100, true_market)
+    evidence.feed(parts[0])
+    evidence.configure(serving.config.model_copy(update={"rollout": "r2"}), judged(serving))
+    evidence.feed(parts[1])
+    found = rollout_of(evidence.findings(START + 2 * HOUR, 30))
+    assert (found.outcomes_stable, found.outcomes_candidate) == (0, 0)
+
+
+def test_a_kpi_outside_its_bounds_halts_the_canary(view: View, world: World) -> None:
+    narrow: dict[str, Any] = {
+        "kpi": {"name": "margin", "unit": "USD", "minimum": "-0.1", "maximum": "0.1", "maturesAfter": "1h"}
+    }
+    stable = policy(publish(world.store), **narrow)
+    candidate = policy(publish(world.store, slope=8.0), version="2", **narrow)
+    serving = view(stable=stable, candidate=candidate)
+    evidence = followed(serving)
+    for cohort in cohorts(Traffic(serving), 1, 50, true_market):
+        evidence.feed(cohort)
+    assert rollout_of(evidence.findings(START + 2 * HOUR, 50)).halted == "KpiOutOfBounds"
+
+
+@pytest.mark.parametrize(("when", "halted"), [("Fail", "OutcomesMissing"), ("Zero", ""), ("Exclude", "")])
+def test_a_missing_outcome_means_what_is_declared(view: View, world: World, when: str, halted: str) -> None:
+    kpi = {"name": "margin", "unit": "USD", "minimum": "-1", "maximum": "1", "maturesAfter": "1h", "whenMissing": when}
+    stable = policy(publish(world.store), kpi=kpi)
+    candidate = policy(publish(world.store, slope=8.0), version="2", kpi=kpi)
+    serving = view(stable=stable, candidate=candidate)
+    evidence = followed(serving)
+    for cohort in cohorts(Traffic(serving), 2, 200, true_market, share=0.5):
+        evidence.feed(cohort)
+    found = rollout_of(evidence.findings(START + 2 * HOUR, 50))
+    assert found.halted == halted
+    counted = found.outcomes_stable + found.outcomes_candidate
+    assert counted == {"Fail": 0, "Zero": 400}.get(when, counted)
+    if when == "Exclude":
+        assert 150 < counted < 250
+
+
+MONITORED = Monitoring(decisions_per_day=20_000)
+
+
+def stable_only(view: View, **config: object) -> tuple[Serving, Traffic]:
+    serving = view(
+        monitoring=MONITORED, stable_since="2026-05-04T09:00:00+00:00", exploration=Exploration(share=0.2), **config
+    )
+    return serving, Traffic(serving)
+
+
+def steeper(net: float, rival: float, store: str) -> float:
+    """Customers who have become more price-sensitive."""
+    return true_market(net + 0.25, rival, store)
+
+
+def test_a_change_in_how_customers_respond_is_severe_calibration_drift_and_quiet_before(view: View) -> None:
+    serving, traffic = stable_only(view, holdout=0.05)
+    evidence = followed(serving)
+    for cohort in cohorts(traffic, 10, 300, true_market):
+        evidence.feed(cohort)
+    quiet = evidence.findings(START + 2 * HOUR, 0).drift
+    assert quiet is not None
+    assert (quiet.calibration.severity, quiet.kpi.severity) == ("None", "None")
+    for cohort in cohorts(traffic, 10, 300, steeper):
+        evidence.feed(cohort)
+    found = evidence.findings(START + 2 * HOUR, 0)
+    assert found.drift is not None
+    assert found.drift.calibration.severity == "Severe"
+    assert found.drift.calibration.changed_at is not None
+    assert found.explored_since_change > 0
+    assert found.drift.covariate.severity == "None"
+
+
+def test_no_drift_verdict_is_given_while_a_rollout_is_open_or_nothing_has_matured(view: View, world: World) -> None:
+    serving, traffic = stable_only(view)
+    evidence = followed(serving)
+    for buys in (true_market, steeper):
+        for cohort in cohorts(traffic, 10, 300, buys):
+            evidence.feed(cohort)
+    rolling = view(candidate=harmful(world), monitoring=MONITORED, stable_since=serving.config.stable_since)
+    evidence.configure(rolling.config, judged(rolling))
+    drift = evidence.findings(START + 2 * HOUR, 50).drift
+    assert drift is not None
+    assert drift.calibration.severity == "None"
+    assert "rollout" in drift.calibration.message
+    promoted = serving.config.model_copy(update={"stable_since": "2026-05-04T11:30:00+00:00"})
+    evidence.configure(promoted, judged(serving))
+    drift = evidence.findings(START + 2 * HOUR, 0).drift
+    assert drift is not None
+    assert "promotion" in drift.calibration.message
+
+
+def test_the_kpi_window_reports_mean_promise_and_advantage_over_the_holdout(view: View) -> None:
+    serving, traffic = stable_only(view, holdout=0.2)
+    evidence = followed(serving)
+    for cohort in cohorts(traffic, 5, 800, true_market):
+        evidence.feed(cohort)
+    kpi = evidence.findings(START + 2 * HOUR, 0).kpi
+    assert kpi is not None
+    assert kpi.lower is not None
+    assert kpi.upper is not None
+    assert kpi.lower < kpi.mean < kpi.upper
+    assert kpi.decisions == 4000
+    assert kpi.versus_holdout is not None
+    assert kpi.promised == pytest.approx(kpi.mean, abs=0.05)
+
+
+def test_offsets_measure_realised_less_promised_value(view: View) -> None:
+    serving, traffic = stable_only(view)
+    evidence = followed(serving)
+    for cohort in cohorts(traffic, 5, 400, lambda net, rival, store: 0.5 * true_market(net, rival, store)):
+        evidence.feed(cohort)
+    offset = evidence.offsets()[serving.stable.hash]
+    assert -0.4 < offset.offset - offset.radius < offset.offset + offset.radius < -0.1

@@ -1,0 +1,145 @@
+"""What the journal keeps, whoever dies when."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from drivetrain.api import decision_log as log
+from drivetrain.api import layout
+from drivetrain.api.errors import StoreError
+from drivetrain.serving.decisions import decide
+from drivetrain.serving.journal import Journal, Upload, recover
+from drivetrain.serving.records import encode_segment, frame, header
+from drivetrain.store import DirectoryStore
+from tests.unit.serving.conftest import View
+from tests.unit.serving.worlds import World, policy, publish, row
+
+NOW = datetime(2026, 5, 4, 10, 59, 59, tzinfo=UTC)
+
+
+def joined(frames: list[bytes], writer: str, sequence: int) -> list[Upload]:
+    return [Upload(f"log/{writer}-{sequence}", b"|".join(frames))]
+
+
+class BrokenStore(DirectoryStore):
+    """A store that writes an object and then loses the answer, once."""
+
+    broken = True
+
+    def put(self, key: str, data: bytes) -> None:
+        super().put(key, data)
+        if self.broken:
+            self.broken = False
+            raise StoreError("StoreUnavailable", "The answer got lost.")
+
+
+def contents(store: DirectoryStore) -> dict[str, bytes]:
+    return {info.key: store.get(info.key) for info in store.list("log/")}
+
+
+def test_closed_segments_are_uploaded_once_and_deleted(tmp_path: Path) -> None:
+    store, journal = DirectoryStore(tmp_path / "s"), Journal(tmp_path / "j", "w")
+    journal.begin(b"head")
+    journal.append(b"a")
+    journal.append(b"b")
+    journal.rotate()
+    journal.append(b"c")
+    assert journal.upload_closed(store, joined) == 1
+    assert contents(store) == {"log/w-1": b"head|a|b"}
+    journal.rotate()
+    journal.rotate()
+    assert journal.upload_closed(store, joined) == 1
+    assert contents(store)["log/w-2"] == b"head|c"
+    assert not list((tmp_path / "j" / "w").glob("*.closed"))
+
+
+def test_a_lost_answer_of_the_store_repeats_the_same_object(tmp_path: Path) -> None:
+    store, journal = BrokenStore(tmp_path / "s"), Journal(tmp_path / "j", "w")
+    journal.append(b"a")
+    journal.rotate()
+    with pytest.raises(StoreError):
+        journal.upload_closed(store, joined)
+    first = contents(store)
+    journal.append(b"b")
+    journal.upload_closed(store, joined)
+    assert contents(store) == first
+
+
+def test_a_living_writers_journal_is_left_alone(tmp_path: Path) -> None:
+    store, journal = DirectoryStore(tmp_path / "s"), Journal(tmp_path / "j", "w")
+    journal.append(b"a")
+    assert recover(tmp_path / "j", store, joined) == 0
+    journal.close()
+    assert recover(tmp_path / "j", store, joined) == 1
+    assert contents(store) == {"log/w-1": b"|a"}
+    assert not list((tmp_path / "j").iterdir())
+
+
+def test_a_torn_frame_at_the_end_is_left_out(tmp_path: Path) -> None:
+    store, journal = DirectoryStore(tmp_path / "s"), Journal(tmp_path / "j", "w")
+    journal.append(b"whole")
+    (segment,) = (tmp_path / "j" / "w").glob("*.open")
+    with segment.open("ab") as file:
+        file.write(b"\x40\x00\x00\x00garbage")
+    journal.close()
+    recover(tmp_path / "j", store, joined)
+    assert contents(store) == {"log/w-1": b"|whole"}
+
+
+def test_a_segment_encodes_to_the_same_bytes_under_the_hour_of_its_first_row(view: View) -> None:
+    serving = view()
+    ids = ["a", "b"]
+    decisions = decide(serving.contract.rows([row(0), row(1, store="2")]), ids, serving)
+    columns = header(serving)
+    frames = [columns.header, frame(decisions, ids, NOW, columns.objective)]
+    uploads = encode_segment(frames, "w", 7)
+    assert uploads == encode_segment(frames, "w", 7)
+    assert [upload.key for upload in uploads] == [
+        f"{layout.DECISIONS}/2026-05-04/10/w-000000000007.parquet",
+        f"{layout.HISTOGRAMS}/2026-05-04/10/w-000000000007.json",
+    ]
+    counted = json.loads(uploads[1].data)["columns"]
+    assert counted["store"] == [1, 1, 0, 0]
+    assert counted["price_rival"] == [0, 2, 0, 0]
+    table = pq.read_table(io.BytesIO(uploads[0].data))
+    assert table.column(log.DECISION_ID).to_pylist() == ids
+    first = table.to_pylist()[0]
+    assert sum(atom["probability"] for atom in first[log.DISTRIBUTION_STABLE]) == pytest.approx(1)
+    assert first[log.DISTRIBUTION_CANDIDATE] is None
+
+
+def test_a_killed_replica_loses_no_answered_decision_and_none_appears_twice(world: World) -> None:
+    baseline, stable = world.mount(policy()), world.mount(policy(publish(world.store)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.unit.serving.killed_replica", str(world.root), baseline, stable],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **world.env},
+        cwd=Path(__file__).parents[3],
+    )
+    assert process.stdout is not None
+    answered = [json.loads(process.stdout.readline()) for _ in range(3)]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    ids = [decision["decisionId"] for answer in answered for decision in answer["rows"]]
+    assert not list(world.store.list(layout.DECISIONS))
+    for _ in range(2):  # a recovery that died after its upload is repeated by the next one
+        kept = {path: path.read_bytes() for path in world.settings.journal.rglob("*") if path.is_file()}
+        recover(world.settings.journal, world.store, encode_segment)
+        for path, data in kept.items():
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data)
+    logged = [
+        id_
+        for info in world.store.list(layout.DECISIONS)
+        for id_ in pq.read_table(io.BytesIO(world.store.get(info.key))).column(log.DECISION_ID).to_pylist()
+    ]
+    assert logged == ids

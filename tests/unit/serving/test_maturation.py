@@ -1,0 +1,77 @@
+"""Which decisions count, with which outcomes, and when."""
+
+from datetime import datetime, timedelta
+
+import pyarrow as pa
+
+from drivetrain.api import decision_log as log
+from drivetrain.serving.maturation import Maturation, watermark_of
+from drivetrain.serving.outcomes import Outcome, OutcomeContract, encode_outcomes
+from tests.unit.serving.conftest import View
+from tests.unit.serving.logs import START, Traffic, table
+from tests.unit.serving.worlds import policy
+
+HOUR = timedelta(hours=1)
+
+
+def report(id_: str, purchase: float, at: datetime, sequence: int = 0) -> pa.Table:
+    contract = OutcomeContract.of(policy())
+    outcome = Outcome(id_, {"purchase": purchase}, None, None)
+    return table(encode_outcomes([outcome], [sequence], contract, at=at, writer="w", sequence=1))
+
+
+def two_batches(view: View) -> tuple[Maturation, list[str], list[str]]:
+    traffic, maturation = Traffic(view()), Maturation(HOUR)
+    early, ids_early, _ = traffic.decided(3, START)
+    late, ids_late, _ = traffic.decided(3, START + timedelta(minutes=10))
+    maturation.add_decisions(table(late[0]))
+    maturation.add_decisions(table(early[0]))
+    return maturation, ids_early, ids_late
+
+
+def test_a_cohort_is_all_decisions_up_to_the_watermark_in_decision_order(view: View) -> None:
+    maturation, ids_early, ids_late = two_batches(view)
+    assert maturation.mature(START - timedelta(seconds=1)) is None
+    first = maturation.mature(START)
+    second = maturation.mature(START + HOUR)
+    assert first is not None
+    assert second is not None
+    assert first.table.column(log.DECISION_ID).to_pylist() == ids_early
+    assert second.table.column(log.DECISION_ID).to_pylist() == ids_late
+    assert maturation.waiting == 0
+
+
+def test_outcomes_do_not_bring_their_decisions_forward(view: View) -> None:
+    maturation, _, ids_late = two_batches(view)
+    maturation.add_outcomes(report(ids_late[0], 1.0, START + timedelta(minutes=11)))
+    first = maturation.mature(START)
+    assert first is not None
+    assert ids_late[0] not in first.table.column(log.DECISION_ID).to_pylist()
+
+
+def test_the_last_correction_made_in_time_counts_and_later_ones_are_late(view: View) -> None:
+    maturation, ids, _ = two_batches(view)
+    maturation.add_outcomes(report(ids[0], 1.0, START + timedelta(minutes=5)))
+    maturation.add_outcomes(report(ids[0], 0.0, START + timedelta(minutes=50), sequence=1))
+    maturation.add_outcomes(report(ids[1], 1.0, START + timedelta(minutes=61)))
+    cohort = maturation.mature(START)
+    assert cohort is not None
+    assert cohort.reported("label.purchase") == [0.0, None, None]
+    assert cohort.answered.tolist() == [True, False, False]
+    assert maturation.late == 1
+
+
+def test_a_decision_that_shows_up_after_its_cohort_closed_is_counted_as_late(view: View) -> None:
+    traffic, maturation = Traffic(view()), Maturation(HOUR)
+    uploads, _, _ = traffic.decided(3, START)
+    maturation.mature(START + HOUR)
+    maturation.add_decisions(table(uploads[0]))
+    assert maturation.mature(START + 2 * HOUR) is None
+    assert maturation.late == 3
+
+
+def test_the_watermark_waits_for_the_slowest_replica() -> None:
+    now = START + 2 * HOUR
+    slow = now - timedelta(minutes=5)
+    assert watermark_of(now, [now, slow], HOUR) == slow - HOUR - timedelta(seconds=2)
+    assert watermark_of(now, [], HOUR) == now - HOUR - timedelta(seconds=2)

@@ -1,0 +1,190 @@
+"""The Monitor against a store, stepped by hand: exactly once, whatever restarts."""
+
+import io
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from drivetrain.api import layout
+from drivetrain.api.report import ServingReport
+from drivetrain.serving.adjustments import adjustments_key, read_adjustments
+from drivetrain.serving.monitor import Monitor
+from drivetrain.serving.replica import LoadState, ReplicaState
+from tests.unit.serving.conftest import View
+from tests.unit.serving.logs import START, Traffic, put, true_market
+from tests.unit.serving.worlds import World, policy, publish
+
+KPI = {"name": "margin", "unit": "USD", "minimum": "-1", "maximum": "1", "maturesAfter": "1m"}
+
+
+class Written:
+    """Keeps what would have gone to the operator."""
+
+    def __init__(self) -> None:
+        self.reports: list[ServingReport] = []
+
+    def write(self, report: ServingReport) -> None:
+        self.reports.append(report)
+
+
+@pytest.fixture
+def traffic(view: View, world: World) -> Traffic:
+    stable = policy(publish(world.store), kpi=KPI)
+    candidate = policy(publish(world.store, slope=3.0, intercept=6.0), version="2", kpi=KPI)
+    return Traffic(view(stable=stable, candidate=candidate, weight=30, holdout=0.05), units=1500)
+
+
+def monitor(world: World, traffic: Traffic) -> tuple[Monitor, Written]:
+    written = Written()
+    found = Monitor(world.settings, world.store, written)
+    found.configure(traffic.serving.config)
+    return found, written
+
+
+def visit(world: World, traffic: Traffic, at: datetime, count: int = 100) -> None:
+    """A batch of visits that is on the store, with its outcomes."""
+    uploads, ids, decisions = traffic.decided(count, at)
+    put(world.store, uploads)
+    put(world.store, [traffic.outcomes(ids, decisions, true_market, at + timedelta(seconds=20))])
+
+
+def seconds(number: float) -> datetime:
+    return START + timedelta(seconds=number)
+
+
+def evidence_of(report: ServingReport | None) -> dict[str, Any]:
+    assert report is not None
+    return report.model_dump(include={"rollout", "kpi", "drift", "matured", "explored", "watermark"})
+
+
+def test_decisions_count_once_they_are_mature_and_only_once(world: World, traffic: Traffic) -> None:
+    watching, _ = monitor(world, traffic)
+    visit(world, traffic, seconds(0))
+    watching.step(seconds(30))
+    assert watching.report is not None
+    assert watching.report.matured == 0
+    for number in (63, 64, 65, 3700, 7300):
+        watching.step(seconds(number))
+        assert watching.report.matured == 100
+    assert watching.report.rollout is not None
+    assert watching.report.rollout.outcomes_stable + watching.report.rollout.outcomes_candidate > 85
+
+
+@pytest.mark.parametrize("killed_after", [0, 4, 9, 14])
+def test_a_restarted_monitor_goes_on_exactly(world: World, traffic: Traffic, killed_after: int) -> None:
+    for number in range(12):
+        visit(world, traffic, seconds(10 * number))
+    steady, _ = monitor(world, traffic)
+    for number in range(20):
+        steady.step(seconds(60 + 10 * number))
+    for info in list(world.store.list(layout.monitor("juice"))):
+        world.store.delete(info.key)
+
+    watching, _ = monitor(world, traffic)
+    for number in range(20):
+        watching.step(seconds(60 + 10 * number))
+        if number == killed_after:  # nothing of it is left but what is on the store
+            watching, _ = monitor(world, traffic)
+    assert evidence_of(watching.report) == evidence_of(steady.report)
+    assert watching.report is not None
+    assert watching.report.matured == 1200
+
+
+def test_a_report_goes_out_when_it_changed_or_every_ten_seconds(world: World, traffic: Traffic) -> None:
+    watching, written = monitor(world, traffic)
+    for number in range(21):
+        watching.step(seconds(number))
+    quiet = len(written.reports)
+    assert quiet <= 1 + 20  # the watermark moves with the clock while nothing waits
+    sequences = [report.sequence for report in written.reports]
+    assert sequences == sorted(set(sequences))
+
+
+def replica(name: str, traffic: Traffic, at: datetime, **changes: Any) -> ReplicaState:
+    config = traffic.serving.config
+    fields: dict[str, Any] = {
+        "replica": name,
+        "stable": config.stable,
+        "candidate": config.candidate,
+        "weight": config.weight,
+        "rollout": config.rollout,
+        "loads": {config.stable: LoadState("Loaded")},
+        "uploaded_until": at,
+        "regret": 0.0,
+        "regret_rows": 0,
+        "exploration": (config.exploration.share, config.exploration.steps),
+    }
+    return ReplicaState(**(fields | changes))
+
+
+def hear(watching: Monitor, monkeypatch: pytest.MonkeyPatch, at: datetime, *states: ReplicaState) -> None:
+    monkeypatch.setattr("drivetrain.serving.monitor.now", lambda: at)
+    for state in states:
+        watching.heard(state)
+
+
+def test_weights_and_loads_are_reported_once_all_replicas_agree(
+    world: World, traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching, _ = monitor(world, traffic)
+    candidate = str(traffic.serving.config.candidate)
+    at = seconds(0)
+    first = replica("a", traffic, at, loads={candidate: LoadState("Loaded")})
+    second = replica("b", traffic, at, weight=10, loads={candidate: LoadState("Loading")})
+    hear(watching, monkeypatch, at, first, second)
+    watching.step(at)
+    assert watching.report is not None
+    assert (watching.report.replicas, watching.report.weight) == (2, None)
+    assert [(load.state, load.replicas) for load in watching.report.loads] == [("Loading", 1)]
+    hear(watching, monkeypatch, at, replica("b", traffic, at, loads={candidate: LoadState("Loaded")}))
+    watching.step(seconds(1))
+    assert (watching.report.weight, watching.report.stable) == (30, traffic.serving.config.stable)
+    assert [(load.state, load.replicas) for load in watching.report.loads] == [("Loaded", 2)]
+    watching.step(seconds(10))
+    assert watching.report.replicas == 0
+
+
+def test_the_watermark_waits_for_a_replica_that_cannot_upload(
+    world: World, traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching, _ = monitor(world, traffic)
+    hear(watching, monkeypatch, seconds(100), replica("a", traffic, seconds(5)))
+    watching.step(seconds(100))
+    assert watching.report is not None
+    assert watching.report.watermark == seconds(5 - 60 - 2)
+
+
+def test_regret_beyond_the_bound_lowers_steps_and_then_the_share(
+    world: World, traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = traffic.serving.config
+    exploring = config.model_copy(
+        update={"exploration": config.exploration.model_copy(update={"share": 0.2, "steps": 2, "max_regret": 0.01})}
+    )
+    watching, _ = monitor(world, traffic)
+    watching.configure(exploring)
+    key = adjustments_key("juice")
+    for number, (share, steps) in enumerate([(0.2, 2), (0.2, 1)]):
+        at = seconds(number)
+        state = replica("a", traffic, at, regret=20.0, regret_rows=1000, exploration=(share, steps))
+        hear(watching, monkeypatch, at, state)
+        watching.step(at)
+    found = read_adjustments(world.store, key)
+    assert found.steps == 1
+    assert found.share == pytest.approx(0.2 / 2 * 0.99)
+    assert watching.report is not None
+    assert "maxRegret" in watching.report.adjusted["exploration"]
+
+
+async def test_repeated_outcomes_keep_their_numbers_across_a_restart(world: World, traffic: Traffic) -> None:
+    visit(world, traffic, seconds(0))
+    watching, _ = monitor(world, traffic)
+    watching._fill_book(seconds(30))  # what `run` does first
+    watching._book_filled.set()
+    reported = next(iter(world.store.list(layout.OUTCOMES)))
+
+    row = pq.read_table(io.BytesIO(world.store.get(reported.key))).to_pylist()[0]
+    assert await watching.number([(row["decision_id"], row["content"])]) == [0]
+    assert await watching.number([(row["decision_id"], "other")]) == [1]
