@@ -17,7 +17,7 @@ from drivetrain.api.documents import Document, documents
 from drivetrain.api.kinds import Kind, kind_of
 from drivetrain.controller.cluster.access import from_kubeconfig
 from drivetrain.local.environment import Addresses, down, logs, up
-from drivetrain.local.processes import of_environment
+from drivetrain.local.processes import of_environment, sessions_of
 from drivetrain.local.statedir import StateDir
 
 T = TypeVar("T")
@@ -89,8 +89,9 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
                 sys.stderr.write("\n".join((f"== {component}", *logs(state, component, lines=40), "")))
         raise
     finally:
+        sessions = sessions_of(of_environment(state.root))
         down(state, lambda component, text: None)
-        assert of_environment(state.root) == ()
+        assert of_environment(state.root, sessions=sessions) == ()
         shutil.rmtree(state.sockets, ignore_errors=True)
 
 

@@ -211,7 +211,12 @@ def _mlflow(state: StateDir, settings: Settings) -> Component:
             "--artifacts-destination", f"s3://{BUCKET}/mlflow",
             "--uvicorn-opts", "--log-level warning",  # else each probe is a line of the log
         ),
-        environment={**store_environment(settings), "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+        environment={
+            **store_environment(settings),
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "DO_NOT_TRACK": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, for evaluations that nobody asks for
+        },
         probe=HttpProbe(f"{settings.mlflow_url}/health"),
         address=settings.mlflow_url,
         start_seconds=240.0,

@@ -81,16 +81,17 @@ def addresses(state: StateDir) -> Addresses:
 
 def down(state: StateDir, progress: Progress) -> None:
     """Stop everything; data stays. Returns when no process of the environment is left. Raises ComponentError."""
+    sessions = processes.sessions_of(processes.of_environment(state.root))
     if supervisor := _supervisor(state):
         progress("supervisor", "stopping everything")
         with contextlib.suppress(psutil.NoSuchProcess):
             supervisor.terminate()
             with contextlib.suppress(psutil.TimeoutExpired):
                 supervisor.wait(DOWN_SECONDS)
-    ended = processes.sweep(state.root)
+    ended = processes.sweep(state.root, sessions=sessions)
     if ended:
         progress("supervisor", f"ended {ended} processes that it had left behind")
-    left = processes.of_environment(state.root)
+    left = processes.of_environment(state.root, sessions=sessions)
     if left:
         names = ", ".join(f"{process.name()} ({process.pid})" for process in left)
         raise ComponentError(f"These processes do not end: {names}.", remedy="End them by hand.")

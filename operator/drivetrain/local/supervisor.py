@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -153,7 +154,7 @@ class Supervisor:
                 code = run.process.returncode if run.process else None
                 run.message = f"{why} (exit status {code})" if code is not None else why
                 LOG.warning("%s: %s; it is started again", run.component.name, run.message)
-                await asyncio.to_thread(processes.sweep, self._state.root, run.component.name)
+                await self._sweep(run)
                 run.crashes += 1
                 run.restarts += 1
                 self._enter(run, Phase.BACKING_OFF, time.monotonic())
@@ -245,7 +246,12 @@ class Supervisor:
             run.process.terminate()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(run.process.wait(), run.component.stop_seconds)
-        await asyncio.to_thread(processes.sweep, self._state.root, run.component.name)
+        await self._sweep(run)
+
+    async def _sweep(self, run: Run) -> None:
+        """End what is left of a component; its process began the session of that id."""
+        sessions = [run.process.pid] if run.process is not None else []
+        await asyncio.to_thread(partial(processes.sweep, self._state.root, run.component.name, sessions=sessions))
 
 
 async def supervise(state: StateDir, without: frozenset[str]) -> None:
