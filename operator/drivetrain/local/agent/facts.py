@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
 from drivetrain.api.documents import JSON, Document, documents, labels_of, name_of, namespace_of, text
@@ -48,7 +49,7 @@ class Place:
     pods: Path
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: the indices below are made once, when first asked for
 class World:
     """Everything that one pass decides on. `ray` is None while Ray does not answer.
 
@@ -64,7 +65,7 @@ class World:
 
     def all(self, kind: Kind) -> tuple[Document, ...]:
         """Return the objects of a kind, by namespace and name."""
-        return tuple(self.objects[ref] for ref in sorted(ref for ref in self.objects if ref.kind == kind))
+        return self._by_kind.get(kind, ())
 
     def get(self, kind: Kind, namespace: str, name: str) -> Document | None:
         """Return one object, or None."""
@@ -77,15 +78,25 @@ class World:
 
     def pods(self, namespace: str, cluster: str) -> tuple[Document, ...]:
         """Return the pods of a RayCluster, the terminating ones too."""
-        return tuple(
-            pod
-            for pod in self.all(POD)
-            if namespace_of(pod) == namespace and labels_of(pod).get(CLUSTER_LABEL) == cluster
-        )
+        return self._pods.get((namespace, cluster), ())
 
     def head(self, namespace: str, cluster: str) -> Document | None:
         """Return the head pod of a RayCluster if it is ready, or None."""
         return next((pod for pod in self.pods(namespace, cluster) if is_head(pod) and ready(pod)), None)
+
+    @cached_property
+    def _by_kind(self) -> Mapping[Kind, tuple[Document, ...]]:
+        found: dict[Kind, list[Document]] = {}
+        for ref in sorted(self.objects):
+            found.setdefault(ref.kind, []).append(self.objects[ref])
+        return {kind: tuple(items) for kind, items in found.items()}
+
+    @cached_property
+    def _pods(self) -> Mapping[tuple[str, str], tuple[Document, ...]]:
+        found: dict[tuple[str, str], list[Document]] = {}
+        for pod in self.all(POD):
+            found.setdefault((namespace_of(pod), labels_of(pod).get(CLUSTER_LABEL, "")), []).append(pod)
+        return {cluster: tuple(items) for cluster, items in found.items()}
 
 
 def is_head(pod: Document) -> bool:
