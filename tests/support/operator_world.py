@@ -274,6 +274,10 @@ class World:
         """All RayServices."""
         return self.cluster.find(RAY_SERVICE)
 
+    def reasons(self, document: Document) -> set[str]:
+        """Reasons of all conditions."""
+        return {text(each, "reason") for each in documents(document, "status", "conditions")}
+
     def run_ledger(self, name: str) -> RunLedger:
         """The run's ledger."""
         return self._ledger(RunLedger, TRAINING_RUN, name)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from drivetrain.api.documents import text
 from drivetrain.api.kinds import DEPLOYMENT, DRIVETRAIN_PROJECT, TRAINING_RUN, Ref
+from drivetrain.api.report import RunResult
 from tests.support.operator_world import NAMESPACE, Faults, World, a_quick_project, final
 from tests.support.ray_world import Script, version_of
 
@@ -77,6 +78,28 @@ def replaced_cluster(world: World) -> Iterator[bool]:
     yield True
 
 
+def second_thoughts(world: World) -> Iterator[bool]:
+    """A Secret and a source are missing at first; a rejected version gets its second chance when the market turns."""
+    world.ray.missing_secrets = True
+    world.declare(a_quick_project())
+    while "SecretMissing" not in world.reasons(world.run("shop-1")):
+        yield False
+    world.ray.missing_secrets = False
+    while world.run_ledger("shop-1").finished != "Failed":
+        yield False
+    world.annotate(PROJECT, retrain="with the source")
+    while world.stable_version() != version_of("shop-2"):
+        yield False
+    world.annotate(PROJECT, retrain="once more")
+    while not any(each.version == version_of("shop-3") for each in world.deployment_ledger().rejected):
+        yield False
+    world.ray.script.effects[version_of("shop-3")] = 0.5
+    world.annotate(SERVING, retry=world.deployment_ledger().rejected[0].hash)
+    while world.stable_version() != version_of("shop-3"):
+        yield False
+    yield True
+
+
 STORIES: dict[str, tuple[Story, Callable[[], Script]]] = {
     "full circle": (
         full_circle,
@@ -84,6 +107,13 @@ STORIES: dict[str, tuple[Story, Callable[[], Script]]] = {
     ),
     "queued": (queued, lambda: Script(flaky={"shop-1": 1}, stages=8)),
     "replaced cluster": (replaced_cluster, Script),
+    "second thoughts": (
+        second_thoughts,
+        lambda: Script(
+            effects={version_of("shop-3"): -0.3},
+            results={"shop-1": RunResult(state="Failed", reason="SourceNotFound", message="empty", permanent=True)},
+        ),
+    ),
 }
 
 
