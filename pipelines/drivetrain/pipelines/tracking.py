@@ -73,7 +73,7 @@ class Registry(Protocol):
         ...
 
     def close(self, status: str, why: str = "") -> None:
-        """Ends the record: FINISHED or FAILED."""
+        """Ends the record, if there is one: FINISHED or FAILED."""
         ...
 
 
@@ -112,7 +112,8 @@ class Tracking:
         return self._pool.submit(self._call, "register", asdict(registration)).result()
 
     def close(self, status: str, why: str = "") -> None:
-        self._pool.submit(self._call, "close", {"status": status, "why": why[:_TAG_LIMIT]}).result()
+        if self._opened is not None:
+            self._pool.submit(self._call, "close", {"status": status, "why": why[:_TAG_LIMIT]}).result()
 
     def _call(self, method: str, arguments: Mapping[str, Any]) -> str:
         assert self._child.stdin is not None

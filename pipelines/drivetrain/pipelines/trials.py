@@ -53,6 +53,7 @@ class StoredTrialLog:
             for info in store.list(f"{attempt_key(run_uid, number)}/trials/"):
                 record = TrialRecord(**json.loads(store.get(info.key)))
                 self._records.setdefault(record.key, record)
+        heard(len(self._records))
 
     def finished(self) -> Mapping[str, TrialRecord]:
         with self._lock:

@@ -176,7 +176,7 @@ def test_a_run_ends_with_a_registered_version_whose_files_lie_under_its_digest(w
     assert [one.digest for one in world.registry.versions] == [result.digest]
     assert audience.fields["mlflow_run"] == "mlflow-uid-1"
     assert "dummy.logLoss" in audience.fields["metrics"]
-    assert audience.counts == [1, 2, 3]
+    assert audience.counts == [0, 1, 2, 3]
 
 
 def test_the_data_version_is_reported_before_a_model_is_fitted(world: World) -> None:

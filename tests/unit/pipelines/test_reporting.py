@@ -1,13 +1,9 @@
 """Reports: one key of one ConfigMap, bounded, rising in sequence, with a heartbeat; and who may claim."""
 
-import json
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,7 +12,7 @@ from drivetrain.api.report import REPORT_LIMIT, RunResult, TrainingReport
 from drivetrain.api.v1alpha1.trainingrun import GateResult, SliceMetric
 from drivetrain.pipelines.reporting import ConfigMapSink, Reporter, await_incarnation, bounded, sink_from
 from drivetrain.pipelines.stage import StageName
-from tests.support.tls import certificate, https_server
+from tests.support.pod import CLUSTER, Pod, a_pod
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 DEADLINE = 10.0
@@ -116,54 +112,20 @@ def test_an_ordinary_report_is_written_whole() -> None:
     assert TrainingReport.model_validate_json(bounded(report)) == report
 
 
-@dataclass
-class Cluster:
-    """What an API server was asked, and what it answers."""
-
-    asked: list[tuple[str, str, dict[str, str], Any]] = field(default_factory=list)
-    status: int = 200
-    annotations: dict[str, str] = field(default_factory=dict)
-    env: dict[str, str] = field(default_factory=dict)
-
-    def sink(self) -> ConfigMapSink:
-        return sink_from(self.env, namespace="team-a", name="trainingrun-juice-1-report", cluster="juice-1-a1-xyz")
-
-
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """An https API server and the environment of a Pod that finds it."""
-    known = Cluster()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            known.asked.append((self.command, self.path, dict(self.headers), json.loads(body) if body else None))
-            answer = json.dumps({"metadata": {"annotations": known.annotations}}).encode()
-            self.send_response(known.status)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        do_PATCH = do_GET  # noqa: N815 - the name that http.server looks for
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
-            pass
-
-    certificate(tmp_path / "ca.crt")
-    (tmp_path / "token").write_text("secret-token\n")
-    with https_server(Handler, tmp_path / "ca.crt") as port:
-        known.env = {
-            "KUBERNETES_SERVICE_HOST": "127.0.0.1",
-            "KUBERNETES_SERVICE_PORT": str(port),
-            "DRIVETRAIN_SERVICE_ACCOUNT": str(tmp_path),
-        }
-        yield known
+def pod(tmp_path: Path) -> Iterator[Pod]:
+    with a_pod(tmp_path) as made:
+        yield made
 
 
-def test_a_report_is_one_key_applied_under_a_field_manager_of_its_own(cluster: Cluster) -> None:
+def sink_of(pod: Pod) -> ConfigMapSink:
+    return sink_from(pod.env, namespace="team-a", name="trainingrun-juice-1-report", cluster=CLUSTER)
+
+
+def test_a_report_is_one_key_applied_under_a_field_manager_of_its_own(pod: Pod) -> None:
     report = TrainingReport(attempt=1, sequence=4, at=NOW)
-    cluster.sink().write(report)
-    ((method, path, headers, body),) = cluster.asked
+    sink_of(pod).write(report)
+    ((method, path, headers, body),) = pod.asked
     assert method == "PATCH"
     assert path == (
         "/api/v1/namespaces/team-a/configmaps/trainingrun-juice-1-report"
@@ -178,37 +140,36 @@ def test_a_report_is_one_key_applied_under_a_field_manager_of_its_own(cluster: C
 @pytest.mark.parametrize(
     ("status", "kind"), [(404, NotFoundError), (401, ForbiddenError), (403, ForbiddenError), (500, UnavailableError)]
 )
-def test_what_the_api_server_refuses_is_told_by_kind(cluster: Cluster, status: int, kind: type[Exception]) -> None:
-    cluster.status = status
+def test_what_the_api_server_refuses_is_told_by_kind(pod: Pod, status: int, kind: type[Exception]) -> None:
+    pod.status = status
     with pytest.raises(kind):
-        cluster.sink().write(TrainingReport(attempt=1, sequence=1, at=NOW))
+        sink_of(pod).write(TrainingReport(attempt=1, sequence=1, at=NOW))
 
 
-def test_an_api_server_that_is_gone_is_unavailable(cluster: Cluster) -> None:
-    cluster.env["KUBERNETES_SERVICE_PORT"] = "9"
+def test_an_api_server_that_is_gone_is_unavailable(pod: Pod) -> None:
+    pod.env["KUBERNETES_SERVICE_PORT"] = "9"
     with pytest.raises(UnavailableError):
-        cluster.sink().incarnation()
+        sink_of(pod).incarnation()
 
 
-def test_a_driver_claims_with_the_number_that_the_operator_gave_its_cluster(cluster: Cluster) -> None:
-    cluster.annotations["drivetrain.dev/incarnation"] = "7 juice-1-a1-xyz"
-    assert await_incarnation(cluster.sink(), "juice-1-a1-xyz", deadline=DEADLINE) == 7
+def test_a_driver_claims_with_the_number_that_the_operator_gave_its_cluster(pod: Pod) -> None:
+    pod.annotations["drivetrain.dev/incarnation"] = "7 juice-1-a1-xyz"
+    assert await_incarnation(sink_of(pod), "juice-1-a1-xyz", deadline=DEADLINE) == 7
 
 
-def test_a_driver_waits_until_the_operator_has_seen_its_cluster(cluster: Cluster) -> None:
+def test_a_driver_waits_until_the_operator_has_seen_its_cluster(pod: Pod) -> None:
     def name_it() -> None:
-        while not cluster.asked:
-            pass
-        cluster.annotations["drivetrain.dev/incarnation"] = "1 juice-1-a1-xyz"
+        pod.wait_until_asked(1, DEADLINE)
+        pod.annotations["drivetrain.dev/incarnation"] = "1 juice-1-a1-xyz"
 
     thread = threading.Thread(target=name_it)
     thread.start()
-    assert await_incarnation(cluster.sink(), "juice-1-a1-xyz", deadline=DEADLINE, pause=0.01) == 1
+    assert await_incarnation(sink_of(pod), "juice-1-a1-xyz", deadline=DEADLINE, pause=0.01) == 1
     thread.join()
 
 
 @pytest.mark.parametrize("named", ["8 juice-1-a1-other", "", "garbage"])
-def test_a_driver_whose_cluster_is_not_expected_ends(cluster: Cluster, named: str) -> None:
-    cluster.annotations["drivetrain.dev/incarnation"] = named
+def test_a_driver_whose_cluster_is_not_expected_ends(pod: Pod, named: str) -> None:
+    pod.annotations["drivetrain.dev/incarnation"] = named
     with pytest.raises(FencedError):
-        await_incarnation(cluster.sink(), "juice-1-a1-xyz", deadline=0.02, pause=0.01)
+        await_incarnation(sink_of(pod), "juice-1-a1-xyz", deadline=0.02, pause=0.01)

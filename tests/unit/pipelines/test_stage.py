@@ -165,7 +165,7 @@ def test_a_trial_is_counted_when_it_is_logged(tmp_path: Path) -> None:
     log = StoredTrialLog(DirectoryStore(tmp_path), "uid", 1, OpenGuard(), counts.append)
     log.append(record("a"))
     log.append(record("b"))
-    assert counts == [1, 2]
+    assert counts == [0, 1, 2]
 
 
 def test_a_trial_that_two_incarnations_finish_is_logged_once_and_the_first_counts(tmp_path: Path) -> None:
