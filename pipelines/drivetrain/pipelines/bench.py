@@ -84,7 +84,7 @@ class Bench:
 
         def order(indexed: tuple[int, Trial]) -> tuple[bool, float, int]:
             at, trial = indexed
-            return trial.metrics[VIOLATIONS] > EFFECT_BOUND, badness(self.metric, trial.metrics[self.metric]), at
+            return not keeps_effects(trial), badness(self.metric, trial.metrics[self.metric]), at
 
         usable = [(at, trial) for at, trial in enumerate(trials) if not trial.failure and self.metric in trial.metrics]
         return [trial for _, trial in sorted(usable, key=order)]
@@ -105,6 +105,11 @@ class Bench:
     def _key(self, task: Task) -> str:
         kind = type(task.recipe).__name__
         return digest({"facts": self.facts(), "kind": kind, "recipe": _plain(task.recipe), "rows": task.rows})[:32]
+
+
+def keeps_effects(trial: Trial) -> bool:
+    """Whether the response to every lever keeps to its declared effect, as the gate will ask."""
+    return trial.metrics[VIOLATIONS] <= EFFECT_BOUND
 
 
 def material(rows: TrainingRows, spec: RunSpec, plan: FeaturePlan) -> Material:

@@ -15,6 +15,7 @@ from drivetrain.api.model import CONTRACT_FILE, GRAPH_FILE, ModelContract
 from drivetrain.api.policy import Policy
 from drivetrain.api.runspec import RunSpec
 from drivetrain.api.v1alpha1.trainingrun import LOOP_CAUSES, GateResult, SliceMetric
+from drivetrain.evidence.policy_value import PolicyValue
 from drivetrain.pipelines.equality import Equality
 from drivetrain.pipelines.estimators import fit_dummy
 from drivetrain.pipelines.evaluation import Judged, Latency, by_slice, latency, responses, score, truth_of, worst_cases
@@ -24,6 +25,7 @@ from drivetrain.pipelines.graph import Floats, Session
 from drivetrain.pipelines.metrics import check_metric, measure, rounded
 from drivetrain.pipelines.models import Sample
 from drivetrain.pipelines.multipliers import solve
+from drivetrain.pipelines.off_policy import Log, policy_gate
 from drivetrain.pipelines.publication import digest_of
 from drivetrain.pipelines.rows import DECIDED_AT, GROUP, TrainingRows
 from drivetrain.pipelines.stage import StageName
@@ -110,15 +112,17 @@ class Judging:
         shares = responses(graph, judged.frame, self.plan.inputs, directed(spec.levers, target))
         gates += effect_gates(spec.levers, shares)
         gates += [latency_gate(speed, spec.decisions.environment.latency_ms), equality_gate(self.equality)]
-        advance(0.8)
         policy = Policy(objective=spec.objective, levers=spec.levers, columns=spec.data.columns, target=target)
         validation = self.rows.frame.filter(pl.Series(self.rows.validation & (self.rows.weight > 0)))
+        multipliers = solve(graph, validation, self.plan.inputs, policy)
+        advance(0.8)
+        gates.append(self._policy_value(graph, judged, policy, multipliers))
         verdict = Verdict(
             metrics=self._metrics(contest),
             slices=by_slice(judged, target, spec.data.slices, spec.objective.model_metric.name),
             gates=tuple(gates),
             latency=speed,
-            multipliers=solve(graph, validation, self.plan.inputs, policy),
+            multipliers=multipliers,
         )
         return Judgement(verdict, worst_cases(judged, target))
 
@@ -184,6 +188,18 @@ class Judging:
         if np.count_nonzero(chosen) < LEAST_EXPLORED:
             return missing_rows(gates, suffix, int(np.count_nonzero(chosen)), LEAST_EXPLORED)
         return judge(gates, self._contest(judged.take(chosen), suffix), self.spec.data.target, seed)
+
+    def _policy_value(
+        self, graph: Session, judged: Judged, policy: Policy, multipliers: Mapping[str, float]
+    ) -> GateResult:
+        """Whether the log proves the new policy worse than the champion's, where the log can tell."""
+        log, champion = Log.of(judged, self.plan, policy), None
+        found = log.value(graph, self.plan.inputs, multipliers)
+        if self.champion is not None and isinstance(found, PolicyValue):
+            contract = self.champion.contract
+            if all(column.name in judged.frame.columns for column in contract.inputs):
+                champion = log.value(self.champion.graph, contract.inputs, contract.multipliers)
+        return policy_gate(found, champion)
 
     def _metrics(self, contest: Contest) -> dict[str, float]:
         target, judged = self.spec.data.target, contest.candidate

@@ -11,7 +11,7 @@ from drivetrain.api.errors import InvalidSpecError, ModelError, Problem
 from drivetrain.api.model import ModelContract
 from drivetrain.api.runspec import RunSpec, objective_hash
 from drivetrain.api.v1alpha1.trainingrun import GateResult, SliceMetric
-from drivetrain.pipelines.bench import Bench, Trial
+from drivetrain.pipelines.bench import Bench, Trial, keeps_effects
 from drivetrain.pipelines.ensembles import Single, combinations, describe
 from drivetrain.pipelines.estimators import refusals
 from drivetrain.pipelines.evaluation import Latency
@@ -149,7 +149,10 @@ def _try_all(bench: Bench, stages: Stages, first: tuple[Single, ...]) -> tuple[T
     if proposals.searched:
         trials += stages.run(Trials(StageName.TUNING, bench, proposals.searched))
     if run.ensemble.methods:
-        combined = combinations(run.ensemble.methods, best_of_each(bench.ranked(trials)))
+        ranked = bench.ranked(trials)
+        # One member that breaks a declared effect can break that of the whole.
+        members = [trial for trial in ranked if keeps_effects(trial)] or ranked
+        combined = combinations(run.ensemble.methods, best_of_each(members))
         if combined:
             trials += stages.run(Trials(StageName.ENSEMBLES, bench, combined))
     return trials

@@ -7,16 +7,12 @@ import numpy as np
 import polars as pl
 import yaml
 
-from drivetrain.api.model import CHOOSE_OUTPUT
 from drivetrain.api.policy import Policy
 from drivetrain.api.runspec import RunSpec
 from drivetrain.api.v1alpha1.dataset import Column
-from drivetrain.levers.choice import best_actions
 from drivetrain.levers.grid import Integers
-from drivetrain.levers.valuation import Valuation
 from drivetrain.pipelines.graph import Session
 from drivetrain.pipelines.modelling import BuiltModel, build
-from drivetrain.pipelines.multipliers import context_of, on_whole_grid
 from drivetrain.pipelines.rows import (
     DECIDED_AT,
     EXPLORED,
@@ -29,6 +25,7 @@ from drivetrain.pipelines.rows import (
     WEIGHT,
     TrainingRows,
 )
+from drivetrain.pipelines.situations import situations
 from drivetrain.pipelines.work import LocalTrials
 from examples.orange_juice.history import price_test, visits
 from examples.orange_juice.market import (
@@ -115,10 +112,7 @@ def chosen(model: BuiltModel, spec: RunSpec, contexts: Contexts) -> Integers:
     policy = Policy(
         objective=spec.objective, levers=spec.levers, columns=spec.data.columns, target=spec.data.target, model=None
     )
-    valuation, context = Valuation.of(policy), context_of(frame)
-    values = valuation.merit(on_whole_grid(graph, frame, model.contract.inputs, valuation)[CHOOSE_OUTPUT], context)
-    distance = valuation.grid.distance(valuation.today(context, frame.height))
-    return best_actions(values, valuation.feasible(context, frame.height), distance)
+    return situations(graph, frame, model.contract.inputs, policy).chosen()
 
 
 def share_of_gap(model: BuiltModel, spec: RunSpec, market: Market, *, sees_loyalty: bool) -> float:

@@ -245,6 +245,19 @@ def test_a_champion_whose_columns_are_gone_is_shown_and_not_counted(shop: Shop) 
     assert model.approved
 
 
+def test_with_a_time_split_test_rows_must_be_later_than_what_trained_the_champion(shop: Shop) -> None:
+    spec = shop_spec(evaluation={"gates": [{"metric": "logLoss", "versus": "Champion", "margin": 0.5}]})
+    split = spec.data.split.model_validate({"strategy": "Time", "column": "week"})
+    spec = spec.model_copy(update={"data": spec.data.model_copy(update={"split": split})})
+    rows = decided(shop_rows(900), explored=True)
+    parts = np.where(np.arange(900) < 500, "train", np.where(np.arange(900) < 700, "validation", "test"))
+    earlier = replace(rows, frame=rows.frame.with_columns(pl.Series(PART, parts.tolist())))
+    champion = shop.built(earlier, spec)
+    assert gate(shop.built(earlier, spec, champion), "logLoss versus Champion") == "Passed"
+    overlapping = replace(rows, frame=earlier.frame.reverse().with_columns(pl.Series(PART, parts.tolist())))
+    assert gate(shop.built(overlapping, spec, champion), "logLoss versus Champion") == "NotIdentified"
+
+
 def test_a_run_from_the_champion_tries_its_best_parameters_first(shop: Shop) -> None:
     spec = shop_spec(candidates=[SEARCHED], tuning={"trials": 3, "algorithm": "Grid"})
     champion = shop.built(shop_rows(600), spec)
