@@ -93,6 +93,8 @@ def second_thoughts(world: World) -> Iterator[bool]:
     world.annotate(PROJECT, retrain="once more")
     while not any(each.version == version_of("shop-3") for each in world.deployment_ledger().rejected):
         yield False
+    while "Rejected" not in {run.verdict for run in world.project_ledger().runs}:
+        yield False
     world.ray.script.effects[version_of("shop-3")] = 0.5
     world.annotate(SERVING, retry=world.deployment_ledger().rejected[0].hash)
     while world.stable_version() != version_of("shop-3"):

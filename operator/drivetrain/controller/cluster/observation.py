@@ -21,7 +21,7 @@ from drivetrain.api.kinds import (
     Ref,
     ref_of,
 )
-from drivetrain.api.ledger import DeploymentLedger
+from drivetrain.api.ledger import DeploymentLedger, ProjectLedger
 from drivetrain.api.names import (
     OWNER_UID_LABEL,
     RUN_UID_LABEL,
@@ -32,7 +32,7 @@ from drivetrain.api.names import (
     spec_name,
 )
 from drivetrain.controller.cluster.port import Cluster
-from drivetrain.controller.core import deployment, project, records, training_run
+from drivetrain.controller.core import approvals, deployment, project, records, training_run
 from drivetrain.controller.core.observations import DeploymentObserved, ProjectObserved, RunObserved
 from drivetrain.controller.core.plan import Plan
 from drivetrain.controller.core.seniority import eldest
@@ -80,11 +80,12 @@ class TrainingRuns:
             ),
         )
         parent = text(owner, "spec", "project")
+        fresh = Ref(CONFIG_MAP, namespace, spec_name(ref.name)) not in live
         return RunObserved(
             owner=owner,
             live={**live, **_by_ref(jobs), ref: owner},
             project=await cluster.get(Ref(DRIVETRAIN_PROJECT, namespace, parent)) if parent else None,
-            champion_ledger=await _champion_ledger(cluster, namespace, parent) if parent else None,
+            champion_ledger=await _champion_ledger(cluster, namespace, parent) if parent and fresh else None,
             ray_jobs=jobs,
             pods=pods,
             workloads=workloads,
@@ -134,7 +135,8 @@ class Deployments:
         rivals = await _naming(cluster, DEPLOYMENT, namespace, named) if named else (owner,)
         ledgers: Mapping[str, Document] = {}
         if pinned:
-            ledgers = await _run_ledgers(cluster, namespace, await _naming(cluster, TRAINING_RUN, namespace, pinned))
+            runs = await _naming(cluster, TRAINING_RUN, namespace, pinned)
+            ledgers = await _run_ledgers(cluster, namespace, (name_of(run) for run in runs))
         return DeploymentObserved(
             owner=owner,
             live={**live, **_by_ref(services), ref: owner},
@@ -173,7 +175,10 @@ class Projects:
         namespace = ref.namespace
         runs = await _naming(cluster, TRAINING_RUN, namespace, ref.name)
         deployments = await _naming(cluster, DEPLOYMENT, namespace, ref.name)
-        ledgers = await _run_ledgers(cluster, namespace, runs)
+        own = Ref(DEPLOYMENT, namespace, ref.name)
+        live = await _read(cluster, (project.ledger_ref(owner), own))
+        record = records.ledger(ProjectLedger, live.get(project.ledger_ref(owner)))
+        ledgers = await _run_ledgers(cluster, namespace, approvals.runs_to_read(record, runs))
         serving = eldest(deployments)
         serving_ledger = serving_report = None
         services: tuple[Document, ...] = ()
@@ -183,8 +188,6 @@ class Projects:
             services = (await cluster.list(RAY_SERVICE, namespace, {OWNER_UID_LABEL: uid_of(serving)})).items
             serving_report = await cluster.get(Ref(CONFIG_MAP, namespace, report_name(DEPLOYMENT.kind, name)))
         champion = _champion_run(serving_ledger)
-        own = Ref(DEPLOYMENT, namespace, ref.name)
-        live = await _read(cluster, (project.ledger_ref(owner), own))
         return ProjectObserved(
             owner=owner,
             live={**live, **_by_ref(runs), ref: owner},
@@ -210,8 +213,8 @@ async def _naming(cluster: Cluster, kind: Kind, namespace: str, project_name: st
     return tuple(each for each in found if text(each, "spec", "project") == project_name)
 
 
-async def _run_ledgers(cluster: Cluster, namespace: str, runs: Iterable[Document]) -> Mapping[str, Document]:
-    names = {ledger_name(TRAINING_RUN.kind, name_of(run)): name_of(run) for run in runs}
+async def _run_ledgers(cluster: Cluster, namespace: str, runs: Iterable[str]) -> Mapping[str, Document]:
+    names = {ledger_name(TRAINING_RUN.kind, run): run for run in runs}
     read = await _read(cluster, (Ref(CONFIG_MAP, namespace, name) for name in names))
     return {names[ref.name]: document for ref, document in read.items()}
 

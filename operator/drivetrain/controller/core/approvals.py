@@ -1,19 +1,38 @@
 """The project's memory of its runs: what they registered, what may enter a rollout, and what became of it. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Literal
 
+from drivetrain.api.documents import Document, name_of, text
 from drivetrain.api.ledger import DeploymentLedger, ProjectLedger, RunLedger, StartedRun
 from drivetrain.api.names import APPROVE_ANNOTATION
 from drivetrain.api.v1alpha1.loop import Loop
 from drivetrain.api.v1alpha1.trainingrun import TrainingRun
+from drivetrain.controller.core.conditions import moment
 from drivetrain.controller.core.rollout import names
 
 RUNS_LIMIT = 50
 COUNTED_LIMIT = 20
 COUNTED_REASONS = ("Harm", "Inconclusive", "LoadFailed")
 """Rejections that speak against the loop; an abort is a person's decision."""
+
+
+def runs_to_read(ledger: ProjectLedger, runs: Iterable[Document]) -> tuple[str, ...]:
+    """The runs whose own ledgers can still change something here: not those that are over and judged, or long past."""
+    known = {run.name: run for run in ledger.runs}
+    oldest = min((run.at for run in ledger.runs), default=None) if len(ledger.runs) >= RUNS_LIMIT else None
+    wanted = []
+    for document in runs:
+        name = name_of(document)
+        run = known.get(name)
+        if run is not None and run.finished and run.verdict and run.finished != "Deleted":
+            continue
+        created = moment(text(document, "metadata", "creationTimestamp"))
+        if run is None and oldest is not None and created is not None and created < oldest:
+            continue
+        wanted.append(name)
+    return tuple(wanted)
 
 
 def followed(

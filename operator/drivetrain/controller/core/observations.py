@@ -16,7 +16,7 @@ class RunObserved:
     """Ledger, report, spec, account, role, binding and all RayJobs of the run."""
     project: Document | None
     champion_ledger: Document | None
-    """Ledger of the Deployment that serves the project: the champion is its stable version."""
+    """Ledger of the Deployment that serves the project: the champion is its stable version. Read for new runs only."""
     ray_jobs: tuple[Document, ...]
     pods: tuple[Document, ...]
     """All Pods with the run's uid, of every attempt."""
@@ -53,7 +53,7 @@ class ProjectObserved:
     runs: tuple[Document, ...]
     """All TrainingRuns of the namespace that name the project."""
     run_ledgers: Mapping[str, Document]
-    """Name of a run to its ledger."""
+    """Name of a run to its ledger, for those that `approvals.runs_to_read` names."""
     deployments: tuple[Document, ...]
     """All Deployments of the namespace that name the project."""
     deployment_ledger: Document | None
