@@ -20,6 +20,7 @@ DONE = Registration(
     metrics={"logLoss": 0.5, "slice.store=3.logLoss": 0.7, **{f"m{number}": 1.0 for number in range(150)}},
     params={"winner": "trees", "long": "x" * 10_000},
     tags={"drivetrain.gates": json.dumps([{"name": "g"}]), "drivetrain.slices": "y" * 10_000},
+    trials=({"logLoss": 0.9}, {"logLoss": 0.5}),
 )
 
 
@@ -49,7 +50,8 @@ def test_attempts_of_a_run_share_its_record_and_its_version(uri: str, tracking: 
     assert run.data.params["seed"] == "7"
     assert run.data.params["winner"] == "trees"
     assert run.data.metrics["slice.store_3.logLoss"] == 0.7
-    assert len(run.data.metrics) == 152
+    assert len(run.data.metrics) == 153
+    assert {point.value for point in client.get_metric_history(heard[0], "trial.logLoss")} == {0.9, 0.5}
     assert run.data.tags["drivetrain.cause"] == "Drift"
     assert json.loads(run.data.tags["drivetrain.gates"]) == [{"name": "g"}]
     assert run.inputs is not None

@@ -213,6 +213,7 @@ class Deployment:
             },
             params=params,
             tags=tags,
+            trials=tuple(trial.metrics for trial in built.trials),
         )
 
 

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,6 +29,8 @@ _DIGEST_TAG: Final = "drivetrain.digest"
 _TAG_LIMIT: Final = 5000
 _PARAMETER_LIMIT: Final = 500
 _BATCH: Final = 100
+"""Parameters and tags that one request may hold."""
+_METRIC_BATCH: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Registration:
     metrics: Mapping[str, float]
     params: Mapping[str, str]
     tags: Mapping[str, str]
+    trials: tuple[Mapping[str, float], ...] = ()
+    """Each trial's metrics on the validation rows, in order."""
 
 
 class Registry(Protocol):
@@ -160,6 +164,7 @@ class _Record:
         """Metrics, data set and version of a finished model."""
         done = Registration(**arguments)
         self._log(done.metrics, done.params, done.tags)
+        self._log_trials(done.trials)
         self._log_dataset(done)
         return self._version(done)
 
@@ -184,6 +189,18 @@ class _Record:
         while metric_list or param_list or tag_list:
             self._client.log_batch(self._run_id, metric_list[:_BATCH], param_list[:_BATCH], tag_list[:_BATCH])
             del metric_list[:_BATCH], param_list[:_BATCH], tag_list[:_BATCH]
+
+    def _log_trials(self, trials: Sequence[Mapping[str, float]]) -> None:
+        from mlflow.entities import Metric
+
+        now = time.time_ns() // 1_000_000
+        points = [
+            Metric(_metric_name(f"trial.{name}"), value, now, step)
+            for step, trial in enumerate(trials)
+            for name, value in trial.items()
+        ]
+        for first in range(0, len(points), _METRIC_BATCH):
+            self._client.log_batch(self._run_id, points[first : first + _METRIC_BATCH])
 
     def _log_dataset(self, done: Registration) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag

@@ -1,6 +1,6 @@
 """The store on S3, by boto3; its errors leave as StoreError that says what a person can do."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -29,7 +29,9 @@ _REJECTED = {
     "403",
 }
 _CONDITION_FAILED = {"PreconditionFailed", "412"}
-_TROUBLE = {"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "ConditionalRequestConflict", "409"}
+_CONFLICT = {"ConditionalRequestConflict", "OperationAborted"}
+_CONFLICT_TRIES = 5
+_TROUBLE = {"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", *_CONFLICT}
 
 
 class S3Store:
@@ -69,28 +71,29 @@ class S3Store:
             self._client.put_object(Bucket=self._location.bucket, Key=self._location.key(key), Body=data)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        with self._translated(key):
-            try:
-                self._client.put_object(
-                    Bucket=self._location.bucket, Key=self._location.key(key), Body=data, IfNoneMatch="*"
-                )
-            except ClientError as error:
-                if _code(error) in _CONDITION_FAILED:
-                    return False
-                raise
-            return True
+        bucket, full = self._location.bucket, self._location.key(key)
+        return self._conditional(
+            key, lambda: self._client.put_object(Bucket=bucket, Key=full, Body=data, IfNoneMatch="*")
+        )
 
     def put_if_match(self, key: str, data: bytes, etag: str) -> bool:
+        bucket, full = self._location.bucket, self._location.key(key)
+        return self._conditional(key, lambda: self._client.put_object(Bucket=bucket, Key=full, Body=data, IfMatch=etag))
+
+    def _conditional(self, key: str, write: Callable[[], object]) -> bool:
+        """Whether the write took place. S3 answers 409 while another write of the key is under way: asked again."""
         with self._translated(key):
-            try:
-                self._client.put_object(
-                    Bucket=self._location.bucket, Key=self._location.key(key), Body=data, IfMatch=etag
-                )
-            except ClientError as error:
-                if _code(error) in _CONDITION_FAILED | _MISSING:
-                    return False
-                raise
-            return True
+            for rest in range(_CONFLICT_TRIES, -1, -1):
+                try:
+                    write()
+                except ClientError as error:
+                    if _code(error) in _CONDITION_FAILED | _MISSING:
+                        return False
+                    if _code(error) not in _CONFLICT or not rest:
+                        raise
+                else:
+                    return True
+        raise AssertionError("unreachable: the last try returns or raises")
 
     def head(self, key: str) -> ObjectInfo | None:
         with self._translated(key):
