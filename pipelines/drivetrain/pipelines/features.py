@@ -85,13 +85,11 @@ def fit_features(frame: pl.DataFrame, dataset: Dataset, levers: Sequence[Lever])
     inputs = tuple(_input(frame, column) for column in dataset.with_role("Context", "Lever"))
     raw = [_raw(frame, column) for column in inputs]
     derived = dataset.with_role("Derived")
-    names = [feature.name for feature in raw] + [column.name for column in derived]
     values = _values(frame, inputs, derived)
     features = [_learned(feature, values.get(feature.name), None) for feature in raw]
     features += [
         _learned(Feature(name=column.name, kind="Number"), values[column.name], column.expression) for column in derived
     ]
-    assert names == [feature.name for feature in features]
     directions, loose = _constraints(features, _ranges(dataset, inputs, levers), directed(levers, dataset.target))
     return FeaturePlan(inputs=inputs, features=tuple(features), directions=directions, loose=loose)
 

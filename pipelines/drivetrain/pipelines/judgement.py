@@ -22,7 +22,7 @@ from drivetrain.pipelines.evaluation import Judged, Latency, by_slice, latency, 
 from drivetrain.pipelines.features import FeaturePlan, directed
 from drivetrain.pipelines.gates import Contest, effect_gates, equality_gate, judge, latency_gate, missing_rows
 from drivetrain.pipelines.graph import Floats, Session
-from drivetrain.pipelines.metrics import check_metric, measure, rounded
+from drivetrain.pipelines.metrics import measure, rounded
 from drivetrain.pipelines.models import Sample
 from drivetrain.pipelines.multipliers import solve
 from drivetrain.pipelines.off_policy import Log, policy_gate
@@ -98,8 +98,6 @@ class Judging:
 
     def run(self, advance: Callable[[float], None]) -> Judgement:
         spec, target, graph = self.spec, self.spec.data.target, Session(self.graph)
-        for gate in spec.spec.evaluation.gates:
-            check_metric(gate.metric, target, "evaluation.gates")
         judged = self._judged(graph, self.rows.test & (self.rows.weight > 0))
         contest = self._contest(judged, "")
         advance(0.3)
@@ -110,7 +108,7 @@ class Judging:
         advance(0.6)
         speed = latency(graph, judged.frame, self.plan.inputs, spec.levers)
         shares = responses(graph, judged.frame, self.plan.inputs, directed(spec.levers, target))
-        gates += effect_gates(spec.levers, shares)
+        gates += effect_gates(spec.levers, shares, self.plan.loose)
         gates += [latency_gate(speed, spec.decisions.environment.latency_ms), equality_gate(self.equality)]
         policy = Policy(objective=spec.objective, levers=spec.levers, columns=spec.data.columns, target=target)
         validation = self.rows.frame.filter(pl.Series(self.rows.validation & (self.rows.weight > 0)))

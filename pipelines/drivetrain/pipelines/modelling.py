@@ -19,6 +19,7 @@ from drivetrain.pipelines.features import FeaturePlan
 from drivetrain.pipelines.gates import approved
 from drivetrain.pipelines.judgement import Champion, Judging, Verdict, open_champion
 from drivetrain.pipelines.line import FeatureEngineering, Refusal, Training, Trials, best_of_each, recipe_of
+from drivetrain.pipelines.metrics import check_metric
 from drivetrain.pipelines.publication import digest_of, reference, timestamp, write
 from drivetrain.pipelines.rows import DECIDED_AT, TrainingRows
 from drivetrain.pipelines.stage import Stage, StageName
@@ -117,7 +118,17 @@ def build(
 
 
 def _check(spec: RunSpec) -> None:
+    """Raises InvalidSpecError before anything is fitted."""
     problems: list[Problem] = []
+    target, run = spec.data.target, spec.spec
+    check_metric(spec.objective.model_metric.name, target, "objective.modelMetric")
+    if run.tuning.metric is not None:
+        check_metric(run.tuning.metric, target, "tuning.metric")
+    for gate in run.evaluation.gates:
+        check_metric(gate.metric, target, "evaluation.gates")
+        if gate.slice is not None and gate.slice not in spec.data.slices:
+            cause = f"{gate.slice} is no slice of the data."
+            problems.append(Problem("evaluation.gates.slice", cause, "List it in data.slices."))
     for candidate in spec.spec.candidates:
         problems += refusals(candidate.estimator, spec.data.target, candidate.parameters)
         for name, search in candidate.search.items():

@@ -1,6 +1,5 @@
 """The orange juice market as training rows: what a trained policy really earns, as a share of what an oracle could."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -128,8 +127,3 @@ def share_of_gap(model: BuiltModel, spec: RunSpec, market: Market, *, sees_loyal
     own = chosen(model, spec, contexts)
     gap: float = (value[rows, own] - today).mean() / (value[rows, oracle] - today).mean()
     return gap
-
-
-def estimators(*names: str) -> Sequence[dict[str, object]]:
-    """Candidates with default parameters."""
-    return [{"name": name.lower(), "estimator": name} for name in names]

@@ -120,6 +120,8 @@ def test_a_response_against_its_declared_effect_fails() -> None:
     levers = shop_spec().levers
     found = {one.name: one.verdict for one in effect_gates(levers, {"price": 0.2, "bonus": 0.0})}
     assert found == {"price Decreasing": "Failed", "bonus Increasing": "Passed"}
+    (loose,) = effect_gates(levers[:1], {"price": 0.0}, ("price",))
+    assert "Constraints cannot promise it" in loose.message
 
 
 def test_slow_graphs_fail_by_their_99th_percentile() -> None:

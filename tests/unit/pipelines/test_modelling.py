@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -190,9 +191,24 @@ def test_stacking_one_candidate_is_refused(shop: Shop) -> None:
         shop.built(shop_rows(100), shop_spec(ensemble={"methods": ["Stacking"]}))
 
 
-def test_a_gate_on_a_metric_that_the_target_lacks_is_refused(shop: Shop) -> None:
-    with pytest.raises(InvalidSpecError, match="has no rmse"):
-        shop.built(shop_rows(300), shop_spec(evaluation={"gates": [{"metric": "rmse", "threshold": 1}]}))
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        pytest.param({"evaluation": {"gates": [{"metric": "rmse", "threshold": 1}]}}, "has no rmse", id="gate"),
+        pytest.param({"tuning": {"trials": 1, "metric": "mae"}}, "has no mae", id="tuning"),
+        pytest.param(
+            {"evaluation": {"gates": [{"metric": "f1", "threshold": 0, "slice": "moon"}]}}, "no slice", id="slice"
+        ),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is_fitted(
+    shop: Shop, fields: dict[str, Any], message: str
+) -> None:
+    counting = CountingTrials()
+    shop.runner = counting
+    with pytest.raises(InvalidSpecError, match=message):
+        shop.built(shop_rows(300), shop_spec(**fields))
+    assert counting.done == []
 
 
 def test_a_class_that_a_half_lacks_is_told_before_anything_is_fitted(shop: Shop) -> None:
