@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +20,9 @@ from drivetrain.api.model import (
     InputColumn,
     ModelContract,
 )
+from drivetrain.levers.grid import ActionGrid
 from drivetrain.serving.contract import Booleans, Column, Floats, missing, objects
+from drivetrain.serving.grid_cache import GridCache
 
 OUTPUTS: Final = (CHOOSE_OUTPUT, VALUE_OUTPUT, MEAN_OUTPUT)
 
@@ -39,6 +41,7 @@ class Graph:
 
     contract: ModelContract
     session: ort.InferenceSession
+    _caches: dict[ActionGrid, GridCache] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: Path, contract: ModelContract, *, threads: int = 1) -> "Graph":
@@ -70,6 +73,19 @@ class Graph:
         """Both halves on flat columns [rows]; `columns` may hold more than the graph reads."""
         choose, value = self.session.run([CHOOSE_OUTPUT, VALUE_OUTPUT], self.feeds(columns))
         return Predictions(self._shaped(choose), self._shaped(value))
+
+    def on_grid(self, columns: Mapping[str, Column], grid: ActionGrid, count: int) -> Predictions:
+        """Both halves for every action of every context, [contexts, actions(, classes)]."""
+        cache = self._caches.get(grid)
+        if cache is None:
+            classes = len(self.contract.target.classes)
+            cache = self._caches.setdefault(grid, GridCache(self._halves, self.context, grid, classes))
+        choose, value = cache.predictions(columns, count)
+        return Predictions(choose, value)
+
+    def _halves(self, columns: Mapping[str, Column]) -> tuple[Floats, Floats]:
+        predicted = self.predict(columns)
+        return predicted.choose, predicted.value
 
     def mean(self, columns: Mapping[str, Column]) -> Floats:
         """The mean of both halves on flat columns [rows]: what /v2 returns."""

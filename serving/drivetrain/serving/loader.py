@@ -1,15 +1,20 @@
 """Loads policies by hash: the document that the operator mounts, then its model from the store, tried first."""
 
+import dataclasses
 import hashlib
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from drivetrain.api import layout
 from drivetrain.api.errors import ModelError
 from drivetrain.api.model import CONTRACT_FILE, GRAPH_FILE, REFERENCE_FILE, Reference
 from drivetrain.api.policy import Policy, policy_hash
+from drivetrain.api.v1alpha1.lever import Lever
+from drivetrain.levers.grid import ActionGrid
 from drivetrain.levers.valuation import Valuation
 from drivetrain.serving.graph import Graph, read_contract
 from drivetrain.serving.trial import try_model
@@ -49,7 +54,7 @@ def load_variant(hash_: str, policy: Policy, store: ObjectStore, models: Path) -
     another try.
     """
     if policy.model is None:
-        return Variant(hash_, policy, Valuation.of(policy))
+        return Variant(hash_, policy, compiled(policy))
     folder = fetch_model(policy.model.digest, store, models)
     contract = read_contract(folder)
     if contract.digest != policy.model.digest:
@@ -63,7 +68,17 @@ def load_variant(hash_: str, policy: Policy, store: ObjectStore, models: Path) -
     try_model(folder)
     reference_file = folder / REFERENCE_FILE
     reference = Reference.model_validate_json(reference_file.read_bytes()) if reference_file.exists() else None
-    return Variant(hash_, policy, Valuation.of(policy, contract.multipliers), Graph.open(folder, contract), reference)
+    return Variant(hash_, policy, compiled(policy, contract.multipliers), Graph.open(folder, contract), reference)
+
+
+def compiled(policy: Policy, multipliers: Mapping[str, float] | None = None) -> Valuation:
+    """The policy's valuation; policies with equal levers share one grid, and with it the predictions on it."""
+    return dataclasses.replace(Valuation.of(policy, multipliers), grid=_grid(policy.levers))
+
+
+@lru_cache(maxsize=16)
+def _grid(levers: tuple[Lever, ...]) -> ActionGrid:
+    return ActionGrid.of(levers)
 
 
 def fetch_model(digest: str, store: ObjectStore, models: Path) -> Path:

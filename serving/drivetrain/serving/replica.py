@@ -13,7 +13,6 @@ from typing import Final, Literal
 
 from drivetrain.api.errors import DrivetrainError, ModelError, StoreError
 from drivetrain.api.policy import EndpointConfig
-from drivetrain.levers.valuation import Valuation
 from drivetrain.serving import answers
 from drivetrain.serving.adjustments import Adjustments, adjustments_key, read_adjustments
 from drivetrain.serving.clock import now
@@ -21,7 +20,7 @@ from drivetrain.serving.contract import RowProblem, Rows, RowsError
 from drivetrain.serving.decisions import decide
 from drivetrain.serving.identity import KEY_BYTES, Signer, signing_key
 from drivetrain.serving.journal import Journal, recover
-from drivetrain.serving.loader import Variant, load_variant, read_policy
+from drivetrain.serving.loader import Variant, compiled, load_variant, read_policy
 from drivetrain.serving.metrics import Metrics
 from drivetrain.serving.outcomes import Outcome, OutcomeContract, encode_outcomes
 from drivetrain.serving.records import encode_segment, frame, header
@@ -265,7 +264,7 @@ class Replica:
         multipliers = self._adjustments.multipliers.get(variant.hash)
         if multipliers is None:
             return variant
-        return dataclasses.replace(variant, valuation=Valuation.of(variant.policy, multipliers))
+        return dataclasses.replace(variant, valuation=compiled(variant.policy, multipliers))
 
     async def _load(self, hash_: str) -> None:
         loop = asyncio.get_running_loop()

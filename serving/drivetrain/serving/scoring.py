@@ -15,7 +15,7 @@ from drivetrain.api.v1alpha1.rollout import Fallback
 from drivetrain.levers.choice import NO_ACTION, best_actions, nearest_actions
 from drivetrain.levers.exploration import ActionDistribution, explore
 from drivetrain.levers.grid import ActionGrid, Booleans, Column, Floats, Integers
-from drivetrain.levers.valuation import Valuation, expand
+from drivetrain.levers.valuation import Valuation
 from drivetrain.serving.graph import Graph, Predictions
 from drivetrain.serving.loader import Variant
 
@@ -55,20 +55,16 @@ class Contexts:
         self.columns = columns
         self.today = today
         self.count = count
-        self._on_grid: dict[tuple[int, tuple[object, ...]], Predictions] = {}
+        self._on_grid: dict[tuple[int, int], Predictions] = {}
         self._at: dict[tuple[int, int], Predictions] = {}
 
     def on_grid(self, graph: Graph, grid: ActionGrid) -> Predictions:
         """Predictions of every action, [contexts, actions(, classes)]."""
-        key = (id(graph), grid.levers)
-        if key not in self._on_grid:
-            context = {name: self.columns[name] for name in graph.context}
-            flat = graph.predict(expand(context, grid, self.count))
-            shape = (self.count, grid.size)
-            self._on_grid[key] = Predictions(
-                flat.choose.reshape(*shape, *flat.choose.shape[1:]), flat.value.reshape(*shape, *flat.value.shape[1:])
-            )
-        return self._on_grid[key]
+        key = (id(graph), id(grid))
+        found = self._on_grid.get(key)
+        if found is None:
+            found = self._on_grid[key] = graph.on_grid(self.columns, grid, self.count)
+        return found
 
     def at(self, graph: Graph, action: Columns) -> Predictions:
         """Predictions of one action per context, [contexts(, classes)]."""
