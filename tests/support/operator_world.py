@@ -49,7 +49,8 @@ from drivetrain.controller.handlers.runtime import Bound, bind
 from drivetrain.controller.manifests.settings import Settings
 from tests.support.builders import ProjectBuilder, a_project
 from tests.support.fake_cluster import Crash, FakeCluster
-from tests.support.ray_world import RayWorld, Script
+from tests.support.ray_programs import Script
+from tests.support.ray_world import RayWorld
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -170,7 +171,7 @@ class World:
         self.rng = random.Random(seed)
         self.faults = faults or Faults(random.Random(seed))
         self.cluster = FakeCluster(faults=self.faults, now=lambda: self.now)
-        self.ray = RayWorld(self.cluster, script or Script(), self.rng)
+        self.ray = RayWorld(self.cluster, script or Script())
         runs, deployments, projects = TrainingRuns(SETTINGS, WORKLOAD), Deployments(SETTINGS), Projects(SETTINGS)
         self.bound = {each.kind: each for each in (bind(runs), bind(deployments), bind(projects))}
         self.mistreat = 0.0

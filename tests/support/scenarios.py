@@ -8,7 +8,7 @@ from drivetrain.api.documents import text
 from drivetrain.api.kinds import DEPLOYMENT, DRIVETRAIN_PROJECT, TRAINING_RUN, Ref
 from drivetrain.api.report import RunResult
 from tests.support.operator_world import NAMESPACE, Faults, World, a_quick_project, final
-from tests.support.ray_world import Script, version_of
+from tests.support.ray_programs import Script, version_of
 
 PROJECT = Ref(DRIVETRAIN_PROJECT, NAMESPACE, "shop")
 SERVING = Ref(DEPLOYMENT, NAMESPACE, "shop")

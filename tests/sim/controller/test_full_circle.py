@@ -3,7 +3,7 @@
 from drivetrain.api.documents import documents, text
 from drivetrain.api.kinds import TRAINING_RUN
 from tests.support.operator_world import World, a_quick_project
-from tests.support.ray_world import version_of
+from tests.support.ray_programs import version_of
 from tests.support.scenarios import PROJECT
 
 

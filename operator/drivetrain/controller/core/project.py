@@ -81,7 +81,7 @@ def decide(observed: ProjectObserved, now: datetime, settings: Settings) -> Plan
     effects: list[Effect] = [
         Apply(training_run(owner, project, run))
         for run in ledger.runs
-        if not run.seen and not run.finished and run.name not in {name_of(each) for each in observed.runs}
+        if not run.finished and run.name not in {name_of(each) for each in observed.runs}
     ]
     if (deployment := _deployment(observed, owner, project)) is not None:
         effects.append(Apply(deployment))
