@@ -3,9 +3,10 @@
 from drivetrain.api.documents import documents, name_of, sequence, text, value
 from drivetrain.api.kinds import DEPLOYMENT, DRIVETRAIN_PROJECT, TRAINING_RUN, Ref
 from drivetrain.api.ledger import DeploymentLedger, ProjectLedger, RunLedger, StableVariant
+from drivetrain.api.policy import policy_hash
 from drivetrain.api.v1alpha1.deployment import RejectedVariant
 from drivetrain.api.v1alpha1.project import DrivetrainProject, VersionReference
-from drivetrain.controller.core.deployment import policy_of
+from drivetrain.controller.core.policies import policy_of
 from tests.support.bench import NAMESPACE, Bench
 from tests.support.builders import ProjectBuilder, a_deployment, a_project, a_run
 
@@ -217,6 +218,19 @@ def test_three_rejections_in_a_row_open_the_circuit_until_a_person_asks_for_a_ru
     bench.look()
     assert bench.record.rejected_in_a_row == 0
     assert bench.said("CircuitOpen") is None
+
+
+def test_a_run_that_publishes_a_rejected_graph_again_is_rejected_with_it() -> None:
+    bench = ProjectBench()
+    bench.serve(bench.finish(1))
+    bench.annotate(DRIVETRAIN_PROJECT, "shop", retrain="again")
+    bench.look()
+    version = bench.finish(2)
+    project = DrivetrainProject.parse(bench.read(DRIVETRAIN_PROJECT, "shop"))
+    hash_ = policy_hash(policy_of(project, version))
+    entry = RejectedVariant(hash=hash_, version="an earlier one", reason="Harm", at=bench.now)
+    bench.serve(VersionReference(version="1", digest="1" * 64, run="shop-1"), (entry,))
+    assert {run.name: run.verdict for run in bench.record.runs} == {"shop-1": "Promoted", "shop-2": "Rejected"}
 
 
 def test_what_the_project_creates_is_stated_whole_and_valid() -> None:

@@ -12,7 +12,7 @@ from drivetrain.api.policy import Policy, policy_hash
 from drivetrain.api.report import MetricEvidence, PolicyLoad, RolloutEvidence
 from drivetrain.api.v1alpha1.project import VersionReference
 from drivetrain.api.v1alpha1.rollout import Rollout
-from drivetrain.controller.core.deployment import policy_of
+from drivetrain.controller.core.policies import policy_of
 from drivetrain.controller.core.rollout import TABLE, Event, Look, Phase, Target, advance, apply_event, event, phase_of
 from tests.support.builders import a_project
 

@@ -72,8 +72,12 @@ def _followed(run: StartedRun, present: bool, record: RunLedger | None) -> Start
     return run.model_copy(update=update)
 
 
-def judged(ledger: ProjectLedger, serving: DeploymentLedger | None) -> ProjectLedger:
-    """Take over what the rollout decided about each version, and count rejections in a row."""
+def judged(ledger: ProjectLedger, serving: DeploymentLedger | None, approved_hash: str | None) -> ProjectLedger:
+    """Take over what the rollout decided about each version, and count rejections in a row.
+
+    `approved_hash` is the policy that the approved version makes: a run that published the same graph as one that was
+    rejected, or that serves, is judged with it, because no rollout will ever tell.
+    """
     if serving is None or serving.stable is None:
         return ledger
     stable = serving.policies.get(serving.stable.hash)
@@ -87,6 +91,11 @@ def judged(ledger: ProjectLedger, serving: DeploymentLedger | None) -> ProjectLe
             verdict = "Promoted"
         elif run.version in rejected and verdict != "Promoted":
             verdict = "Rejected"
+        elif verdict == "" and ledger.approved is not None and run.version == ledger.approved.version:
+            if any(each.hash == approved_hash for each in serving.rejected):
+                verdict = "Rejected"
+            elif approved_hash == serving.stable.hash:
+                verdict = "Superseded"
         runs.append(run.model_copy(update={"verdict": verdict}))
     causes = {run.version: run.cause for run in runs if run.version is not None}
     fresh = [

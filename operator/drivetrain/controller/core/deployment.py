@@ -44,6 +44,7 @@ from drivetrain.controller.core.conditions import (
 from drivetrain.controller.core.deployment_view import View, deployment_status, stalled_status
 from drivetrain.controller.core.observations import DeploymentObserved
 from drivetrain.controller.core.plan import Apply, Delete, Effect, Plan
+from drivetrain.controller.core.policies import policy_of
 from drivetrain.controller.core.revisions import (
     DRAIN,
     PENDING_WITHIN,
@@ -207,19 +208,6 @@ def endpoint_config(
         fallback=spec.fallback,
         analysis=spec.rollout.analysis,
         monitoring=spec.monitoring,
-    )
-
-
-def policy_of(project: DrivetrainProject, model: VersionReference | None) -> Policy:
-    """The policy that this model makes under the project's objective and levers; without one, today's policy."""
-    spec = project.spec
-    return Policy(
-        model=model,
-        objective=spec.objective,
-        levers=spec.levers,
-        columns=spec.data.columns,
-        target=spec.data.target,
-        slices=spec.data.slices,
     )
 
 

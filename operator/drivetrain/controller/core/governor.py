@@ -167,7 +167,7 @@ def _answers(s: Situation, found: DetectorEvidence) -> bool:
     for run in s.ledger.runs:
         if run.cause not in DRIFT_CAUSES or (begun is not None and run.at < begun):
             continue
-        if run.finished in ("", "Approved") and run.verdict != "Rejected":
+        if run.finished in ("", "Approved") and run.verdict in ("", "Promoted"):
             return True
     return False
 

@@ -13,6 +13,7 @@ from drivetrain.api.names import (
     ledger_name,
     run_name,
 )
+from drivetrain.api.policy import policy_hash
 from drivetrain.api.runspec import training_hash
 from drivetrain.api.v1alpha1.deployment import DeploymentSpec
 from drivetrain.api.v1alpha1.project import DrivetrainProject
@@ -30,6 +31,7 @@ from drivetrain.controller.core.conditions import (
 )
 from drivetrain.controller.core.observations import ProjectObserved
 from drivetrain.controller.core.plan import Apply, Effect, Plan
+from drivetrain.controller.core.policies import policy_of
 from drivetrain.controller.core.project_view import ProjectView, project_status
 from drivetrain.controller.manifests import records as manifests
 from drivetrain.controller.manifests.metadata import Owner, child
@@ -58,7 +60,8 @@ def decide(observed: ProjectObserved, now: datetime, settings: Settings) -> Plan
     )
 
     ledger = approvals.followed(before, _typed(observed.runs), run_ledgers)
-    ledger = approvals.judged(ledger, serving)
+    wanted = policy_hash(policy_of(project, ledger.approved)) if ledger.approved else None
+    ledger = approvals.judged(ledger, serving, wanted)
     ledger = approvals.approved(ledger, run_ledgers, project.spec.loop, _asked(observed, ledger, APPROVE_ANNOTATION))
     if report is not None and report.data_fingerprint and ledger.data_fingerprint is None:
         ledger = ledger.model_copy(update={"data_fingerprint": report.data_fingerprint})
