@@ -95,9 +95,10 @@ def test_a_run_goes_from_its_spec_to_an_approved_version(
 ) -> None:
     spec, store = a_shop_on_s3(s3_server, s3_uri, tmp_path)
     write_spec(pod, spec)
-    assert finish(start(pod, **s3_server.environment())) == 0
+    code = finish(start(pod, **s3_server.environment()))
     reports = pod.reports()
     last = reports[-1]
+    assert code == 0, last.result
     assert last.result is not None
     assert (last.result.state, last.result.version, last.progress.percent) == ("Approved", "1", 100)
     assert last.data_rows == 700
