@@ -78,7 +78,7 @@ def missing(column: str, where: str) -> SourceError:
     """The error of a column that is not there."""
     return SourceError(
         "ColumnMissing",
-        f"{where} has no column {column}.",
+        f"Column {column} is missing in {where}.",
         remedy="Add it to the source, correct its name in data.columns, or declare it nullable.",
     )
 

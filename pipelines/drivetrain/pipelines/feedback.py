@@ -76,7 +76,7 @@ def _answered(decisions: pl.DataFrame, outcomes: pl.DataFrame) -> pl.DataFrame:
 def _completed(frame: pl.DataFrame, source: Source, data: Dataset, objective: Objective) -> pl.DataFrame:
     """One target a row: what was reported, or what its absence means."""
     label = log.LABEL_PREFIX + data.target.name
-    if label not in frame.columns:
+    if frame.schema.get(label, pl.Null()) == pl.Null:  # nobody has reported a label yet
         frame = frame.with_columns(pl.lit(None, dtype=pl.Float64).alias(label))
     silent = frame.height - int(frame[_REPORTED].sum())
     when = objective.kpi.when_missing

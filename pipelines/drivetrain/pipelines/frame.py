@@ -64,11 +64,11 @@ def conform(frame: pl.DataFrame, data: Dataset) -> pl.DataFrame:
     values = []
     for column in columns:
         if column.name not in frame.columns:
-            raise missing(column.name, "The data version")
+            raise missing(column.name, "the data version")
         values.append(typed(frame[column.name], column.type, source="(data version)"))
         check_bounds(values[-1], column, source="(data version)")
     if data.target.name not in frame.columns:
-        raise missing(data.target.name, "The data version")
+        raise missing(data.target.name, "the data version")
     values.append(typed_target(frame[data.target.name], data.target, source="(data version)"))
     return pl.DataFrame(values).with_columns(frame[name] for name in OWN)
 
@@ -89,9 +89,9 @@ def _own(
             else:
                 check_bounds(values[-1], column, source=source.name)
         elif not (column.nullable or column.name in later or column.role == "Assignment" or logged):
-            raise missing(column.name, f"Source {source.name}")
+            raise missing(column.name, f"source {source.name}")
     if data.target.name not in table.columns:
-        raise missing(data.target.name, f"Source {source.name}")
+        raise missing(data.target.name, f"source {source.name}")
     values.append(typed_target(table[data.target.name], data.target, source=source.name))
     for key in {source.join_on for source in data.sources if source.join_on is not None}:
         if key in table.columns and data.column(key) is None:
@@ -140,9 +140,9 @@ def _joined(frame: pl.DataFrame, table: pl.DataFrame, source: Source, columns: t
     key = source.join_on
     assert key is not None
     if key not in frame.columns:
-        raise missing(key, "No source of rows")
+        raise missing(key, "every source of rows")
     if key not in table.columns:
-        raise missing(key, f"Source {source.name}")
+        raise missing(key, f"source {source.name}")
     contract = {column.name: column for column in columns}
     kind = contract[key].type if key in contract else "String"
     values = [typed(table[key], kind, source=source.name)]
@@ -176,8 +176,8 @@ def _complete(frame: pl.DataFrame, columns: tuple[Column, ...]) -> pl.DataFrame:
     logged = frame[DECIDED_AT].is_not_null()
     for column in columns:
         if column.name not in frame.columns:
-            if not column.nullable and column.role != "Assignment":
-                raise missing(column.name, "No source")
+            if not column.nullable and column.role not in _OPTIONAL_IN_LOG:
+                raise missing(column.name, "every source")
             frame = frame.with_columns(pl.lit(None, dtype=TYPES[column.type]).alias(column.name))
         if column.nullable or column.role == "Assignment":
             continue

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from drivetrain.api import decision_log as log
-from drivetrain.api.errors import ContractError
+from drivetrain.api.errors import ContractError, SourceError
 from drivetrain.api.v1alpha1.dataset import Dataset
 from drivetrain.pipelines import feedback
 from drivetrain.pipelines.frame import assemble
@@ -90,6 +90,16 @@ def test_a_report_of_the_kpi_alone_says_nothing_about_the_target(store: Director
     assert snapshot(store)["visit"].to_list() == ["u1"]
 
 
+@pytest.mark.parametrize("kind", [pl.Null, pl.Boolean, pl.Float64, pl.String])
+def test_silence_is_a_zero_of_whatever_type_labels_have(store: DirectoryStore, kind: pl.DataType) -> None:
+    reports = outcomes(["d000000"], [None], START).with_columns(pl.lit(None, dtype=kind).alias("label.sold"))
+    write_log(store, decisions(3, START), reports)
+    assert assemble(DATA, {"log": snapshot(store)}).frame["sold"].to_list() == [
+        0,
+        0,
+    ]
+
+
 def test_an_overridden_action_is_the_applied_one_without_propensity(store: DirectoryStore) -> None:
     decided = decisions(2, START).with_columns(
         pl.Series("action.price", [1.7, 1.8]), pl.lit(value=True).alias(log.EXPLORED)
@@ -152,6 +162,14 @@ def test_a_later_import_is_joined_to_history_and_log_by_visit(store: DirectorySt
     cards = pl.DataFrame({"visit": ["v1-0", "u0", "u1"], "loyalty": [0.1, 0.2, 0.3]})
     tables = {"visits": visits(1), "log": snapshot(store, data=data), "cards": cards}
     assert assemble(data, tables).frame["loyalty"].to_list() == [0.1, 0.2, 0.9]
+
+
+def test_a_context_that_no_decision_carries_is_missing_and_an_uncontrolled_column_is_not(store: DirectoryStore) -> None:
+    write_log(store, decisions(2, START), None)
+    assert assemble(DATA, {"log": snapshot(store)}).frame["week"].null_count() == 2
+    write_log(store, decisions(2, START).drop("context.shelf"), None)
+    with pytest.raises(SourceError, match="Column shelf is missing in every source"):
+        assemble(DATA, {"log": snapshot(store)})
 
 
 def test_the_fingerprint_of_a_log_grows_with_it(store: DirectoryStore) -> None:

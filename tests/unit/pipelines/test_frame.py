@@ -54,11 +54,11 @@ def test_a_value_of_the_wrong_type_is_counted_and_shown() -> None:
 
 
 def test_a_missing_column_is_named_with_its_source() -> None:
-    _fails("ColumnMissing", "Source visits has no column shelf", visits=visits(10).drop("shelf"))
+    _fails("ColumnMissing", "Column shelf is missing in source visits", visits=visits(10).drop("shelf"))
 
 
 def test_a_missing_target_is_named() -> None:
-    _fails("ColumnMissing", "no column sold", visits=visits(10).drop("sold"))
+    _fails("ColumnMissing", "Column sold is missing in source visits", visits=visits(10).drop("sold"))
 
 
 def test_rows_outside_the_bounds_are_counted_and_one_is_shown() -> None:
@@ -158,7 +158,7 @@ def test_a_row_without_a_card_breaks_the_contract_of_a_column_that_is_not_nullab
 
 
 def test_a_joined_source_without_the_key_is_named() -> None:
-    with pytest.raises(SourceError, match="Source cards has no column visit"):
+    with pytest.raises(SourceError, match="Column visit is missing in source cards"):
         assemble(CARDS, {"visits": visits(2), "cards": pl.DataFrame({"loyalty": [0.1]})})
 
 
@@ -175,7 +175,7 @@ def test_a_key_that_is_no_contracted_column_joins_and_is_left_out() -> None:
 def test_a_pinned_version_that_lacks_a_column_of_todays_contract_is_refused() -> None:
     frame = assemble(SHOP, {"visits": visits(5)}).frame
     assert conform(frame, SHOP).equals(frame.select(conform(frame, SHOP).columns))
-    with pytest.raises(SourceError, match="The data version has no column loyalty"):
+    with pytest.raises(SourceError, match="Column loyalty is missing in the data version"):
         conform(frame, CARDS)
 
 
