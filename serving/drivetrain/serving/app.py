@@ -6,18 +6,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve import Application
+from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from drivetrain.api.policy import EndpointConfig
 from drivetrain.serving.access import Keys
 from drivetrain.serving.endpoint import Endpoint as EndpointApp
 from drivetrain.serving.monitor import Monitor as MonitorShell
-from drivetrain.serving.replica import Replica
+from drivetrain.serving.replica import NotReadyError, Replica
 from drivetrain.serving.reporting import report_writer
 from drivetrain.serving.settings import Settings
 
 REPORT_SECONDS = 1.0
+NUMBER_SECONDS = 20.0
 
 
 _LOGGING = {"enable_access_log": False}  # a line per request costs more than the decision
@@ -73,7 +76,10 @@ class Endpoint:
         await self._replica.first_configuration(config)
 
     async def _number(self, reports: list[tuple[str, str]]) -> list[int]:
-        numbers: list[int] = await self._monitor.number.remote(reports)
+        try:
+            numbers: list[int] = await asyncio.wait_for(self._monitor.number.remote(reports), NUMBER_SECONDS)
+        except (RayError, RayServeException, TimeoutError) as error:
+            raise NotReadyError("The Monitor is restarting.", remedy="Report the same outcomes again.") from error
         return numbers
 
     async def _report(self) -> None:

@@ -203,7 +203,7 @@ class Comparison:
         sign = 1.0 if self._candidate.higher_is_better else -1.0
         vx = weight * (1 - weight) * sign * increments(candidate, weight, kpi.y, m_stable, m_candidate)
         for column in self._candidate.policy.slices:
-            values = cohort.column(log.CONTEXT_PREFIX + column)
+            values = cohort.labels(log.CONTEXT_PREFIX + column)
             names, inverse = np.unique(values.astype(str), return_inverse=True)
             for index, value in enumerate(names.tolist()):
                 sums = self._slices.setdefault(f"{column}={value}"[:64], _SliceSums())
@@ -263,7 +263,9 @@ class Comparison:
             return None
         if self._candidate.policy.target.type == "Regression":
             bounds = self._candidate.target_bounds
-            return LossDifference(0.05, Bounds(0.0, bounds.width)) if bounds is not None else None
+            if bounds is None:
+                return None
+            return LossDifference(0.05, Bounds(0.0, bounds.width ** _power(self._candidate)))
         return LossDifference(0.05, Bounds(0.0, float(-np.log(_CLIP))))
 
     def _halt(self, reason: Halt, message: str) -> None:
@@ -275,7 +277,7 @@ class Comparison:
 
 
 def _loss(judged: Judged, predictions: Floats, target: Floats) -> Floats:
-    """Log loss of probabilities (clipped), absolute error of means; NaN without a label or a prediction, [rows]."""
+    """Log loss of probabilities (clipped), error of means; NaN without a label or a prediction, [rows]."""
     match judged.policy.target.type:
         case "Binary":
             p = np.clip(predictions, _CLIP, 1 - _CLIP)
@@ -284,7 +286,12 @@ def _loss(judged: Judged, predictions: Floats, target: Floats) -> Floats:
             index = np.where(np.isnan(target), 0, target).astype(np.int64)
             p = np.clip(predictions[np.arange(len(target)), index], _CLIP, 1.0)
             return np.where(np.isnan(target), np.nan, -np.log(p))
-    return np.abs(predictions - target)
+    return np.abs(predictions - target) ** _power(judged)
+
+
+def _power(judged: Judged) -> int:
+    """Absolute errors mirror mae; squared ones rmse and r2."""
+    return 1 if judged.policy.objective.model_metric.name == "mae" else 2
 
 
 def _rows(outcome: Realised, kept: Booleans) -> Realised:

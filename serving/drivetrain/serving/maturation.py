@@ -1,5 +1,6 @@
 """Joins decisions with their outcomes once they are old enough: whole cohorts, in decision order, never by arrival."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -86,6 +87,13 @@ class Cohort:
         type_ = self.table.column(name).type
         text = pa.types.is_string(type_) or pa.types.is_timestamp(type_)
         return self.texts(name) if text else self.numbers(name)
+
+    def labels(self, name: str) -> Column:
+        """A column as the names of slices: text as it is, whole numbers without a point, null as 'null'."""
+        values = self.column(name)
+        if values.dtype == object:
+            return objects("null" if value is None else str(value) for value in values.tolist())
+        return objects("null" if math.isnan(value) else f"{value:g}" for value in values.tolist())
 
     @property
     def seconds(self) -> Floats:

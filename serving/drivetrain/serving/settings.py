@@ -51,8 +51,8 @@ class Settings:
 
     @property
     def journal(self) -> Path:
-        """Where this node's journals lie."""
-        return self.work / "journal"
+        """Where this endpoint's journals lie on this node: what another endpoint left belongs into another store."""
+        return self.work / "journal" / f"{self.namespace}.{self.deployment}"
 
     @property
     def models(self) -> Path:

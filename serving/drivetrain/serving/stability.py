@@ -170,7 +170,7 @@ class Stability:
             return
         slices = None
         if self._slice_column is not None:
-            values = cohort.column(log.CONTEXT_PREFIX + self._slice_column).astype(str)[known]
+            values = cohort.labels(log.CONTEXT_PREFIX + self._slice_column).astype(str)[known]
             for name in sorted(set(values.tolist()) - set(self._slice_names)):
                 if len(self._slice_names) < _SLICE_LIMIT:
                     self._slice_names.append(name)
