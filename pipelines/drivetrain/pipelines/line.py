@@ -16,7 +16,9 @@ from drivetrain.api.runspec import RunSpec
 from drivetrain.pipelines.bench import Bench, Trial
 from drivetrain.pipelines.ensembles import Baseline, Recipe, Single, describe
 from drivetrain.pipelines.equality import Equality, Published, check_equality
-from drivetrain.pipelines.features import FeaturePlan, fit_features
+from drivetrain.pipelines.evaluation import responses
+from drivetrain.pipelines.features import FeaturePlan, directed, fit_features
+from drivetrain.pipelines.gates import EFFECT_BOUND
 from drivetrain.pipelines.graph import Session
 from drivetrain.pipelines.publication import compose
 from drivetrain.pipelines.rows import TrainingRows
@@ -94,22 +96,34 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """Fits the best recipe twice, once on each half, and composes both as one graph; the next best where that fails."""
+    """Fits the best recipe twice, once on each half, and composes both as one graph; the next best where that fails.
+
+    It also fails where the halves break a declared lever effect that the trial kept. When all recipes do, the best one
+    is taken, and the gate says so.
+    """
 
     bench: Bench
     ranked: tuple[Recipe, ...]
     name = StageName.TRAINING
-    code = 1
+    code = 2
 
     def inputs(self) -> Hashable:
         return {"facts": self.bench.facts(), "ranked": [RECIPE.dump_python(one, mode="json") for one in self.ranked]}
 
     def run(self, advance: Callable[[float], None]) -> Trained:
         refusals: list[Refusal] = []
+        against_effect: Trained | None = None
         for recipe in self.ranked:
             found = self._tried(recipe, refusals)
-            if found is not None:
+            if found is None:
+                continue
+            broken = self._broken_effects(found.graph)
+            if not broken:
                 return found
+            refusals.append(Refusal(name=describe(recipe)[0], reason=f"breaks the declared effect of {broken}"))
+            against_effect = against_effect or found
+        if against_effect is not None:
+            return against_effect
         reasons = " ".join(f"{one.name}: {one.reason}" for one in refusals)
         raise ModelError("NoModel", f"No candidate could be published. {reasons}"[:1000])
 
@@ -130,6 +144,13 @@ class Training:
             refusals.append(Refusal(name=name, reason=reason))
             return None
         return Trained(graph, recipe, tuple(refusals), equality)
+
+    def _broken_effects(self, graph: bytes) -> str:
+        bench = self.bench
+        held_out = bench.rows.frame.filter(pl.Series(~bench.rows.train))
+        levers = directed(bench.spec.levers, bench.spec.data.target)
+        shares = responses(Session(graph), held_out, bench.plan.inputs, levers)
+        return ", ".join(lever for lever, share in shares.items() if share > EFFECT_BOUND)
 
     def save(self, output: Trained, folder: Path) -> None:
         (folder / GRAPH_FILE).write_bytes(output.graph)
