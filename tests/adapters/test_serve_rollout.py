@@ -145,6 +145,7 @@ class Load:
     def __init__(self, served: Served, clients: int = 2) -> None:
         self.statuses: Counter[str] = Counter()
         self.variants: Counter[str] = Counter()
+        self.failures: list[bytes] = []
         self.slowest = 0.0
         self._served = served
         self._stop = threading.Event()
@@ -174,6 +175,8 @@ class Load:
                 self.statuses[str(answer.status)] += 1
                 if answer.status == 200:
                     self.variants[json.loads(content)["rows"][0]["policy"]] += 1
+                else:
+                    self.failures.append(content)
             except (OSError, http.client.HTTPException) as error:
                 self.statuses[type(error).__name__] += 1
                 connection = self._served.connection()
@@ -211,7 +214,7 @@ def test_a_whole_rollout_fails_no_request_and_none_waits_for_a_model(served: Ser
         served.deploy(world.config(candidate, baseline, **plain))
         until(lambda: {d["variant"] for d in served.decisions(60)} <= {"stable", "holdout"}, "the promotion")
         until(lambda: stable not in {d["policy"] for d in served.decisions(60)}, "the old stable is gone")
-    assert set(load.statuses) == {"200"}
+    assert set(load.statuses) == {"200"}, load.failures[:3]
     assert load.variants[candidate] > 0
     assert load.variants[stable] > 0
     # Loading a model takes a child process that imports the runtime: seconds on this machine, were it ever waited for.
