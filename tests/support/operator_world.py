@@ -363,6 +363,9 @@ def final(world: World) -> dict[str, JSON]:
         parts: dict[str, JSON] = {key: part for key, part in each.items() if key in ("spec", "status", "data", "rules")}
         if kind == CONFIG_MAP and name_of(each).endswith("-report"):
             parts = {}
+        if kind == CONFIG_MAP and name_of(each).endswith("-spec"):
+            # Who is champion at a run's creation depends on when that is, and on nothing later.
+            parts = {"spec": {**json.loads(texts(each, "data")["spec.json"]), "champion": None}}
         if kind == CONFIG_MAP and name_of(each).endswith("-ledger"):
             parts = {"ledger": json.loads(texts(each, "data")[LEDGER_KEY])}
         key = f"{kind.kind} {name_of(each)}"

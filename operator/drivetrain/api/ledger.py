@@ -37,6 +37,8 @@ class StartedRun(ApiModel):
 class ProjectLedger(ApiModel):
     """The governor's memory."""
 
+    generation: int = 0
+    """Newest generation of the project that was acted on: a late read of an older one is not."""
     runs_started: int = 0
     """Numbers the runs; never falls."""
     runs: tuple[StartedRun, ...] = Field(default=(), max_length=50)

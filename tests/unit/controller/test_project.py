@@ -197,6 +197,16 @@ def test_changed_training_starts_a_run_and_changed_lever_bounds_do_not() -> None
     assert value(bench.read(TRAINING_RUN, "shop-2"), "spec", "trigger", "cause") == "SpecChanged"
 
 
+def test_a_late_read_of_an_older_spec_is_not_acted_on() -> None:
+    bench = ProjectBench()
+    bench.finish(1)
+    bench.write_ledger(
+        DRIVETRAIN_PROJECT, "shop", bench.record.model_copy(update={"generation": 2, "training_hash": "x"})
+    )
+    bench.look()
+    assert bench.runs() == ["shop-1"]
+
+
 def test_three_rejections_in_a_row_open_the_circuit_until_a_person_asks_for_a_run() -> None:
     bench = ProjectBench(a_project().with_field("spec.loop", {"cooldown": "0s", "minExploredOutcomes": 0}))
     bench.serve(bench.finish(1))

@@ -407,6 +407,22 @@ def test_a_wiped_status_comes_back_and_changes_nothing() -> None:
     assert bench.read(TRAINING_RUN, "shop-1")["status"] == before
 
 
+def test_a_run_created_again_under_the_same_name_does_not_inherit_the_old_ones_end() -> None:
+    bench = RunBench()
+    bench.running()
+    bench.tell(result=approved())
+    bench.look()
+    document = {key: part for key, part in bench.read(TRAINING_RUN, "shop-1").items() if key in ("spec", "kind")}
+    bench.drop(TRAINING_RUN, "shop-1")
+    metadata: Document = {"name": "shop-1", "namespace": NAMESPACE}
+    bench.cluster.put({**document, "apiVersion": TRAINING_RUN.api_version, "metadata": metadata})
+    assert bench.look() == timedelta(seconds=1)
+    assert bench.said("Complete") is None
+    bench.cluster.collect_garbage()
+    bench.look()
+    assert (bench.record.attempt, bench.record.finished) == (1, "")
+
+
 def test_events_tell_transitions_once() -> None:
     bench = RunBench()
     bench.running()

@@ -122,6 +122,12 @@ def is_deleting(owner: Document) -> bool:
     return bool(text(owner, "metadata", "deletionTimestamp"))
 
 
+def is_inherited(owner: Document, record: Document | None) -> bool:
+    """Whether the ledger is still that of a deleted namesake, which the garbage collector has yet to take away."""
+    owners = documents(record or {}, "metadata", "ownerReferences")
+    return bool(owners) and all(text(each, "uid") != text(owner, "metadata", "uid") for each in owners)
+
+
 def unanswered(owner: Document, annotation: str, answered: dict[str, str]) -> str:
     """The annotation's value if it was not acted on yet, else an empty text."""
     found = annotations_of(owner).get(annotation, "")

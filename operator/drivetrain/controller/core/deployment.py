@@ -36,6 +36,7 @@ from drivetrain.controller.core.conditions import (
     Fact,
     check,
     is_deleting,
+    is_inherited,
     parse,
     stalled_plan,
     transition,
@@ -63,6 +64,8 @@ from drivetrain.controller.manifests.settings import Settings
 
 CLUSTER_LABEL = "ray.io/cluster"
 RETRY = timedelta(minutes=1)
+LATE = timedelta(seconds=1)
+"""How soon to look again after a read that was older than what was acted on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,8 @@ def decide(observed: DeploymentObserved, now: datetime, settings: Settings) -> P
     """Decide about a Deployment: total, pure."""
     if is_deleting(observed.owner):
         return Plan()
+    if is_inherited(observed.owner, observed.live.get(refs_of(observed.owner).ledger)):
+        return Plan(wake_after=LATE)
     try:
         deployment = parse(Deployment, observed.owner)
         project = parse(DrivetrainProject, observed.project) if observed.project else None
@@ -120,6 +125,8 @@ def _serve(
     owner = Owner.of(observed.owner, project.metadata.name)
     refs = refs_of(observed.owner)
     before = records.ledger(DeploymentLedger, observed.live.get(refs.ledger))
+    if deployment.metadata.generation < before.rendered_generation:
+        return Plan(wake_after=LATE)
     ledger = _rendered(before, deployment, settings)
     runtime = Runtime(
         deployment.spec.cluster.image or ledger.image or settings.ray_image,

@@ -25,6 +25,7 @@ from drivetrain.controller.core.conditions import (
     clipped,
     invalid_plan,
     is_deleting,
+    is_inherited,
     parse,
     transition,
     unanswered,
@@ -39,6 +40,8 @@ from drivetrain.controller.manifests.settings import Settings
 
 RETRY = timedelta(minutes=10)
 """How soon to look again where only a sliding window decides."""
+LATE = timedelta(seconds=1)
+"""How soon to look again after a read that was older than what was acted on."""
 
 
 def decide(observed: ProjectObserved, now: datetime, settings: Settings) -> Plan:
@@ -46,6 +49,8 @@ def decide(observed: ProjectObserved, now: datetime, settings: Settings) -> Plan
     del settings  # one signature for all kinds
     if is_deleting(observed.owner):
         return Plan()
+    if is_inherited(observed.owner, observed.live.get(ledger_ref(observed.owner))):
+        return Plan(wake_after=LATE)
     try:
         project = parse(DrivetrainProject, observed.owner)
         check(validate_project(project))
@@ -53,13 +58,16 @@ def decide(observed: ProjectObserved, now: datetime, settings: Settings) -> Plan
         return invalid_plan(observed.owner, error, now)
     owner = Owner.of(observed.owner, project.metadata.name)
     before = records.ledger(ProjectLedger, observed.live.get(ledger_ref(observed.owner)))
+    if project.metadata.generation < before.generation:
+        return Plan(wake_after=LATE)
     run_ledgers = {name: records.ledger(RunLedger, each) for name, each in observed.run_ledgers.items()}
     serving = records.ledger(DeploymentLedger, observed.deployment_ledger) if observed.deployment_ledger else None
     report = (
         records.current_serving_report(serving, observed.deployment_report, observed.ray_services) if serving else None
     )
 
-    ledger = approvals.followed(before, _typed(observed.runs), run_ledgers)
+    ledger = before.model_copy(update={"generation": project.metadata.generation})
+    ledger = approvals.followed(ledger, _typed(observed.runs), run_ledgers)
     wanted = policy_hash(policy_of(project, ledger.approved)) if ledger.approved else None
     ledger = approvals.judged(ledger, serving, wanted)
     ledger = approvals.approved(ledger, run_ledgers, project.spec.loop, _asked(observed, ledger, APPROVE_ANNOTATION))

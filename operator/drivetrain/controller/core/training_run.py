@@ -30,6 +30,7 @@ from drivetrain.controller.core.conditions import (
     conditions,
     invalid_plan,
     is_deleting,
+    is_inherited,
     parse,
     settled,
     stalled_plan,
@@ -58,6 +59,8 @@ def decide(observed: RunObserved, now: datetime, settings: Settings) -> Plan:
     if is_deleting(owner):
         return Plan()
     refs = refs_of(owner)
+    if is_inherited(owner, observed.live.get(refs.ledger)) or is_inherited(owner, observed.live.get(refs.spec)):
+        return Plan(wake_after=timedelta(seconds=1))
     before = records.ledger(RunLedger, observed.live.get(refs.ledger))
     spec = records.run_spec(observed.live.get(refs.spec))
     try:
