@@ -27,7 +27,7 @@ LATE_SHARE = 0.2
 LATE_SECONDS = 1.5
 CORRECTION_SHARE = 0.005
 """Outcomes reported only after they matured: corrections."""
-CORRECTION_SECONDS = 4.0
+CORRECTION_SECONDS = 8.0
 _TRIES = 8
 
 
