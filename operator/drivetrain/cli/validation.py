@@ -4,13 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from drivetrain.api.validation import validate_deployment, validate_project, validate_run
-
 from drivetrain.api.errors import InvalidSpecError, Problem
 from drivetrain.api.meta import GROUP
 from drivetrain.api.v1alpha1.deployment import Deployment
 from drivetrain.api.v1alpha1.project import DrivetrainProject
 from drivetrain.api.v1alpha1.trainingrun import TrainingRun
+from drivetrain.api.validation import validate_deployment, validate_project, validate_run
 from drivetrain.cli.manifests import Manifest, read
 
 Known = DrivetrainProject | TrainingRun | Deployment
