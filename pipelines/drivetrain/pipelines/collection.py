@@ -15,6 +15,7 @@ from drivetrain.api.runspec import RunSpec
 from drivetrain.pipelines import feedback, versions
 from drivetrain.pipelines.frame import assemble
 from drivetrain.pipelines.sources import SourceReader
+from drivetrain.pipelines.split import split
 from drivetrain.pipelines.stage import Guard, StageName, StageRunner
 from drivetrain.pipelines.versions import DataVersion
 from drivetrain.store import ObjectStore, S3Store
@@ -61,6 +62,8 @@ class Collection:
             tables[source.name] = table.sample(self.sample, seed=1) if sampled else table
             advance(0.8 * (done + 1) / len(data.sources))
         collected = assemble(data, tables)
+        # Data that no model can be learned from is refused while there is still no version of it.
+        split(collected.frame, "", data, self.spec.objective.unit, self.spec.spec.window)
         manifest = replace(
             versions.describe(
                 collected.frame, sources=collected.rows_by_source, created=self.now, project=self.spec.project

@@ -367,6 +367,22 @@ def test_a_broken_source_has_no_side_effect(world: World) -> None:
     assert world.registry.versions == []
 
 
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [(visits(60), "TooFewRows"), (visits(700).with_columns(sold=pl.lit(1)), "TargetOneClass")],
+    ids=["too few rows", "one class"],
+)
+def test_data_that_no_model_can_be_learned_from_becomes_no_version(
+    world: World, rows: pl.DataFrame, reason: str
+) -> None:
+    spec = a_run(a_dataset(write_source(rows, world.folder / "in" / "visits.parquet")))
+    with pytest.raises(ContractError) as caught:
+        world.run(spec)
+    assert caught.value.reason == reason
+    assert world.registry.versions == []
+    assert [info.key for info in world.store.list("") if not info.key.startswith("runs/")] == []
+
+
 def test_worst_cases_are_written_for_people(world: World) -> None:
     world.run(a_shop_run(world))
     worst = pl.read_ndjson(world.store.get("runs/uid-1/worst-cases.jsonl"))
