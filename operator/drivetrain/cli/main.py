@@ -1,15 +1,19 @@
 """The `drivetrain` command: wiring of options, sessions and output. What a command does lives in its own module."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from drivetrain.api.errors import DrivetrainError, InvalidSpecError
+
+if TYPE_CHECKING:
+    from drivetrain.local.statedir import StateDir
 
 app = typer.Typer(
     name="drivetrain",
@@ -20,13 +24,11 @@ app = typer.Typer(
 )
 
 StateOption = Annotated[
-    Path, typer.Option("--state", envvar="DRIVETRAIN_STATE", help="Folder that holds the embedded environment.")
+    Path | None, typer.Option("--state", help="Folder that holds the embedded environment; one of yours when absent.")
 ]
 NamespaceOption = Annotated[str | None, typer.Option("--namespace", "-n", help="Namespace; the context's when absent.")]
 ContextOption = Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")]
 KubeconfigOption = Annotated[Path | None, typer.Option("--kubeconfig", help="Kubeconfig; KUBECONFIG when absent.")]
-DEFAULT_STATE = Path(".drivetrain")
-
 output = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -46,12 +48,11 @@ def validate(files: Annotated[list[Path], typer.Argument(help="Manifest files.")
 
 
 @app.command()
-def up(state: StateOption = DEFAULT_STATE) -> None:
+def up(state: StateOption = None) -> None:
     """Start the whole platform on this machine, without root or containers; a second call changes nothing."""
     from drivetrain.local import environment
-    from drivetrain.local.statedir import StateDir
 
-    addresses = environment.up(StateDir(state), _progress)
+    addresses = environment.up(_state(state), _progress)
     output.print(f"export KUBECONFIG={addresses.kubeconfig}")
     output.print(
         f"# MLflow {addresses.mlflow}  Ray {addresses.ray_dashboard}  S3 {addresses.s3} (bucket {addresses.bucket})"
@@ -59,21 +60,19 @@ def up(state: StateOption = DEFAULT_STATE) -> None:
 
 
 @app.command()
-def down(state: StateOption = DEFAULT_STATE) -> None:
+def down(state: StateOption = None) -> None:
     """Stop everything that `up` started; data stays."""
     from drivetrain.local import environment
-    from drivetrain.local.statedir import StateDir
 
-    environment.down(StateDir(state), _progress)
+    environment.down(_state(state), _progress)
 
 
 @app.command()
-def status(state: StateOption = DEFAULT_STATE) -> None:
+def status(state: StateOption = None) -> None:
     """Show the components of the embedded environment."""
     from drivetrain.local import environment
-    from drivetrain.local.statedir import StateDir
 
-    components = environment.status(StateDir(state))
+    components = environment.status(_state(state))
     if not components:
         output.print("Nothing runs. Start it with `drivetrain up`.")
         raise typer.Exit(1)
@@ -88,14 +87,13 @@ def logs(
     component: Annotated[str, typer.Argument(help="Component, as `drivetrain status` names it.")],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing what is added.")] = False,
     lines: Annotated[int, typer.Option("--lines", help="How many of the last lines.")] = 200,
-    state: StateOption = DEFAULT_STATE,
+    state: StateOption = None,
 ) -> None:
     """Print a component's log."""
     from drivetrain.local import environment
-    from drivetrain.local.statedir import StateDir
 
     source = environment.follow if follow else environment.logs
-    for line in source(StateDir(state), component, lines=lines):
+    for line in source(_state(state), component, lines=lines):
         output.print(line, markup=False)
 
 
@@ -115,7 +113,9 @@ def poc(
 @app.command()
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running at the end.")] = False,
-    state: StateOption = Path(".drivetrain/demo"),
+    state: Annotated[Path, typer.Option("--state", help="Folder of the demo; emptied first.")] = Path(
+        ".drivetrain/demo"
+    ),
 ) -> None:
     """Run the orange juice project round the whole loop on this machine, and report what happened."""
     from drivetrain.cli.story import tell
@@ -150,6 +150,12 @@ _verb("retry", "DEPLOYMENT", "Allow the newest rejected policy one more rollout.
 _verb("pause", "DEPLOYMENT", "Hold the rollout at its step.")
 _verb("resume", "DEPLOYMENT", "Let a paused rollout go on.")
 _verb("cancel", "TRAININGRUN", "Stop a training run for good.")
+
+
+def _state(folder: Path | None) -> "StateDir":
+    from drivetrain.local.statedir import StateDir, default_state_dir
+
+    return StateDir(folder) if folder else default_state_dir(os.environ, Path.home())
 
 
 def _progress(component: str, message: str) -> None:
