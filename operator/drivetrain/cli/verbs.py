@@ -1,7 +1,9 @@
 """What a person asks of the loop now: annotations that the operator answers once and remembers by value."""
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from drivetrain.api import names
 from drivetrain.api.documents import Document, name_of
@@ -9,7 +11,23 @@ from drivetrain.api.errors import DrivetrainError
 from drivetrain.api.kinds import DEPLOYMENT, DRIVETRAIN_PROJECT, TRAINING_RUN, Kind, Ref
 from drivetrain.api.v1alpha1.deployment import Deployment
 from drivetrain.api.v1alpha1.project import DrivetrainProject
-from drivetrain.cli.session import Session
+
+
+class Session(Protocol):
+    """What a verb needs of a person's session with a cluster."""
+
+    @property
+    def namespace(self) -> str:
+        """Where names live."""
+
+    def get(self, ref: Ref) -> Document | None:
+        """The object, or None."""
+
+    def list(self, kind: Kind, labels: Mapping[str, str] | None = None) -> tuple[Document, ...]:
+        """All objects of a kind in the namespace."""
+
+    def annotate(self, ref: Ref, annotation: str, value: str | None) -> Document:
+        """Sets an annotation, or removes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +47,22 @@ def retrain(session: Session, project: str) -> Asked:
 def approve(session: Session, project: str) -> Asked:
     """Lets the version that awaits approval enter a rollout."""
     found = DrivetrainProject.parse(_existing(session, DRIVETRAIN_PROJECT, project))
-    waiting = found.status.next_decision
-    if waiting is None or not waiting.what.startswith("Approve "):
+    waiting = found.status.awaiting_approval
+    if waiting is None:
         raise DrivetrainError(
             f"No version of {project} awaits approval.", remedy=f"See `kubectl describe dtp {project}`."
         )
-    digest = waiting.what.removeprefix("Approve ")
-    return _ask(session, DRIVETRAIN_PROJECT, project, names.APPROVE_ANNOTATION, digest)
+    return _ask(session, DRIVETRAIN_PROJECT, project, names.APPROVE_ANNOTATION, once(waiting.digest))
 
 
 def promote(session: Session, deployment: str) -> Asked:
     """Makes the candidate stable at once, whatever the evidence."""
-    return _ask(session, DEPLOYMENT, deployment, names.PROMOTE_ANNOTATION, _candidate(session, deployment))
+    return _ask(session, DEPLOYMENT, deployment, names.PROMOTE_ANNOTATION, once(_candidate(session, deployment)))
 
 
 def abort(session: Session, deployment: str) -> Asked:
     """Ends the rollout; the candidate is remembered as rejected."""
-    return _ask(session, DEPLOYMENT, deployment, names.ABORT_ANNOTATION, _candidate(session, deployment))
+    return _ask(session, DEPLOYMENT, deployment, names.ABORT_ANNOTATION, once(_candidate(session, deployment)))
 
 
 def retry(session: Session, deployment: str) -> Asked:
@@ -53,7 +70,7 @@ def retry(session: Session, deployment: str) -> Asked:
     rejected = Deployment.parse(_existing(session, DEPLOYMENT, deployment)).status.rejected
     if not rejected:
         raise DrivetrainError(f"{deployment} has rejected no policy.", remedy="There is nothing to try again.")
-    return _ask(session, DEPLOYMENT, deployment, names.RETRY_ANNOTATION, f"{rejected[0].hash} {secrets.token_hex(4)}")
+    return _ask(session, DEPLOYMENT, deployment, names.RETRY_ANNOTATION, once(rejected[0].hash))
 
 
 def pause(session: Session, deployment: str) -> Asked:
@@ -69,6 +86,11 @@ def resume(session: Session, deployment: str) -> Asked:
 def cancel(session: Session, run: str) -> Asked:
     """Stops a training run for good."""
     return _ask(session, TRAINING_RUN, run, names.CANCEL_ANNOTATION, secrets.token_hex(4))
+
+
+def once(hash_: str) -> str:
+    """The hash with a token: the operator answers each value once, and a person may ask the same again."""
+    return f"{hash_}:{secrets.token_hex(4)}"
 
 
 def _ask(session: Session, kind: Kind, name: str, annotation: str, value: str | None) -> Asked:

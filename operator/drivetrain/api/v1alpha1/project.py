@@ -131,6 +131,8 @@ class DrivetrainProjectStatus(ApiModel):
     """The stable version, as the Deployment's ledger has it."""
     approved: VersionReference | None = None
     """The newest version that passed gates and approval."""
+    awaiting_approval: VersionReference | None = None
+    """A version that passed its gates and waits for a person: `drivetrain approve` names its digest."""
     last_run: str | None = Field(default=None, max_length=63)
     """The newest TrainingRun."""
     next_decision: NextDecision | None = None

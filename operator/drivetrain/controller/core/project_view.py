@@ -53,6 +53,7 @@ def project_status(view: ProjectView, now: datetime) -> DrivetrainProjectStatus:
         stage="Measure" if rolling else "Learn" if champion else "Build",
         champion=champion,
         approved=ledger.approved,
+        awaiting_approval=ledger.awaiting_approval,
         last_run=ledger.runs[0].name if ledger.runs else None,
         next_decision=_next(view),
         kpi=kpi_status(report.kpi, view.project) if report and report.kpi else None,
