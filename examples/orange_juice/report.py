@@ -138,29 +138,36 @@ def _axes(height: float = _SIZE[1]) -> tuple[Figure, Axes]:
 
 def _kpi(record: Record, scenes: list[Scene]) -> Figure:
     figure, axes = _axes()
-    if record.batches:
-        start = record.batches[0].at
-        at = np.array([batch.at - start for batch in record.batches])
-        width = max(1, len(at) // 120)
-        kept = len(at) // width * width
-        for values, color, label in (
-            ([batch.realised for batch in record.batches], "#1f77b4", "realised"),
-            ([batch.shelf for batch in record.batches], "#999999", "shelf prices"),
-        ):
-            axes.plot(
-                at[:kept].reshape(-1, width).mean(axis=1),
-                np.array(values)[:kept].reshape(-1, width).mean(axis=1),
-                color=color,
-                label=label,
-            )
-        for at_second, event in _events(scenes):
-            axes.axvline(at_second - start, color="#cc4444", linewidth=0.8)
-            place = (at_second - start, 0.98)
-            axes.annotate(event, place, xycoords=("data", "axes fraction"), rotation=90, va="top", fontsize=7)
-        axes.legend(frameon=False)
-    axes.set_xlabel("seconds of traffic")
+    _timeline(axes, record, scenes, {"realised": "realised", "shelf": "shelf prices"})
+    axes.legend(frameon=False, loc="lower left")
     axes.set_ylabel("USD a visit")
     return figure
+
+
+def _calibration(record: Record, scenes: list[Scene]) -> Figure:
+    figure, axes = _axes()
+    _timeline(axes, record, scenes, {"surprise": "realised minus promised"})
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_ylabel("USD a visit")
+    return figure
+
+
+def _timeline(axes: Axes, record: Record, scenes: list[Scene], series: Mapping[str, str]) -> None:
+    """Draws fields of the batches over time, averaged over a hundredth of it, with the loop's events."""
+    axes.set_xlabel("seconds of traffic")
+    if not record.batches:
+        return
+    start = record.batches[0].at
+    at = np.array([batch.at - start for batch in record.batches])
+    width = max(1, len(at) // 100)
+    kept = len(at) // width * width
+    for color, (name, label) in zip(("#1f77b4", "#999999"), series.items(), strict=False):
+        values = np.array([getattr(batch, name) for batch in record.batches])[:kept].reshape(-1, width).mean(axis=1)
+        axes.plot(at[:kept].reshape(-1, width).mean(axis=1), values, color=color, label=label)
+    for moment, event in _events(scenes):
+        axes.axvline(moment - start, color="#cc4444", linewidth=0.8)
+        place = (moment - start, 0.98)
+        axes.annotate(event, place, xycoords=("data", "axes fraction"), rotation=90, va="top", ha="right", fontsize=7)
 
 
 def _events(scenes: list[Scene]) -> list[tuple[float, str]]:

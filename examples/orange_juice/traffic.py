@@ -28,7 +28,7 @@ LATE_SECONDS = 1.5
 CORRECTION_SHARE = 0.005
 """Outcomes reported only after they matured: corrections."""
 CORRECTION_SECONDS = 8.0
-_TRIES = 8
+_TRIES = 12
 
 
 class EndpointError(DrivetrainError):
@@ -59,12 +59,15 @@ class Visits:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One batch of visitors: when, how many, and what they earned and would have at shelf prices, USD a visit."""
+    """One batch of visitors; money in USD a visit."""
 
     at: float
     decisions: int
     realised: float
     shelf: float
+    """What shelf prices would have earned."""
+    surprise: float
+    """Realised minus promised, over decisions that promised something; NaN where none did."""
 
 
 @dataclass(slots=True)
@@ -237,7 +240,10 @@ class Traffic:
             if row["expectedValue"] is not None and index % 10 == 0:
                 self.record.promised_and_realised.append((float(row["expectedValue"]), float(realised[index])))
         shelf = float(truth.shelf[chosen].mean())
-        self.record.batches.append(Batch(time.time(), len(decided), float(realised.mean()), shelf))
+        promised = np.array([np.nan if row["expectedValue"] is None else row["expectedValue"] for row in decided])
+        known = np.isfinite(promised)
+        surprise = float((realised - promised)[known].mean()) if known.any() else float("nan")
+        self.record.batches.append(Batch(time.time(), len(decided), float(realised.mean()), shelf, surprise))
 
     def _defer(self, at: float, outcomes: Outcomes) -> None:
         if outcomes:
