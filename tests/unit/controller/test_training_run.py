@@ -4,7 +4,18 @@ from datetime import timedelta
 
 import pytest
 
-from drivetrain.api.documents import Document, annotations_of, labels_of, mapping, name_of, text, texts, uid_of, value
+from drivetrain.api.documents import (
+    JSON,
+    Document,
+    annotations_of,
+    labels_of,
+    mapping,
+    name_of,
+    text,
+    texts,
+    uid_of,
+    value,
+)
 from drivetrain.api.kinds import CONFIG_MAP, DRIVETRAIN_PROJECT, POD, RAY_JOB, ROLE, TRAINING_RUN, WORKLOAD
 from drivetrain.api.names import INCARNATION_ANNOTATION
 from drivetrain.api.runspec import RunSpec
@@ -282,6 +293,49 @@ def test_a_missing_secret_stalls_the_run_until_it_is_there() -> None:
     bench.job("Running")
     bench.look()
     assert bench.said("Stalled") is None
+
+
+def creating(started: str = "2026-01-01T00:00:00Z", **condition: JSON) -> dict[str, JSON]:
+    waiting: JSON = {"name": "ray-head", "state": {"waiting": {"reason": "ContainerCreating"}}}
+    conditions: list[JSON] = [dict(condition)] if condition else []
+    return {"startTime": started, "containerStatuses": [waiting], "conditions": conditions}
+
+
+MOUNTS: JSON = {
+    "volumes": [
+        {"name": "source-0", "secret": {"secretName": "warehouse"}},
+        {"name": "other", "secret": {"secretName": "optional", "optional": True}},
+        {"name": "tmp", "emptyDir": {}},
+    ]
+}
+
+
+def test_a_pod_that_is_long_in_creation_names_the_secrets_that_it_mounts() -> None:
+    bench = RunBench()
+    bench.look()
+    bench.job("Initializing")
+    bench.pod("head", spec=MOUNTS, status=creating())
+    assert bench.look() == timedelta(minutes=1)
+    assert (bench.said("Reconciling") or ("", "", ""))[1] == "Starting"
+    bench.pass_time(minutes=1)
+    bench.look()
+    reconciling = bench.said("Reconciling")
+    assert reconciling is not None
+    assert reconciling[1] == "Mounting"
+    assert "It mounts Secret warehouse: create what is missing" in reconciling[2]
+    bench.pass_time(minutes=14)
+    bench.look()
+    assert "It mounts Secret warehouse" in bench.record.failures[-1]
+
+
+def test_a_pod_that_pulls_its_image_is_not_said_to_wait_for_secrets() -> None:
+    bench = RunBench()
+    bench.look()
+    bench.job("Initializing")
+    bench.pod("head", spec=MOUNTS, status=creating(type="PodReadyToStartContainers", status="True"))
+    bench.pass_time(minutes=5)
+    bench.look()
+    assert (bench.said("Reconciling") or ("", "", ""))[1] == "Starting"
 
 
 def test_a_job_that_does_not_run_in_time_fails_its_attempt_and_says_what_its_pod_waits_for() -> None:

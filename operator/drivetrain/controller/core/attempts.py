@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
-from drivetrain.api.documents import Document, documents, name_of, text
+from drivetrain.api.documents import Document, documents, name_of, text, value
 from drivetrain.api.ledger import RunLedger
 from drivetrain.api.v1alpha1.project import VersionReference
 from drivetrain.controller.core.conditions import clipped, moment
@@ -17,6 +17,9 @@ FORMER_CLUSTERS = 20
 FAILURES = 10
 LOST_AFTER = timedelta(minutes=5)
 """How long past its grace a Pod on a lost node still blocks the next attempt."""
+CREATED_WITHIN = timedelta(minutes=1)
+"""How long a container may be in creation before what it mounts is named."""
+_CREATING = ("ContainerCreating", "PodInitializing")
 
 
 def is_open(ledger: RunLedger) -> bool:
@@ -141,9 +144,52 @@ def trouble(pods: Sequence[Document]) -> tuple[str, str]:
         for key in ("initContainerStatuses", "containerStatuses"):
             for status in documents(pod, "status", key):
                 reason = text(status, "state", "waiting", "reason")
-                if reason and reason not in ("ContainerCreating", "PodInitializing"):
+                if reason and reason not in _CREATING:
                     return reason, f"Pod {name_of(pod)}: {text(status, 'state', 'waiting', 'message') or reason}"
     return "", ""
+
+
+def mounting(pods: Sequence[Document], now: datetime) -> str:
+    """The Secrets of the first Pod that is in creation for too long, empty where there is none.
+
+    A Pod does not tell that a volume is missing, only events do, which the operator may not read. A Pod that has its
+    sandbox has its volumes as well, and pulls images.
+    """
+    for pod in pods:
+        due = creation_due(pod)
+        secrets = _mounted_secrets(pod)
+        if due is None or now < due or not secrets:
+            continue
+        named = " and ".join(f"Secret {name}" for name in secrets)
+        return (
+            f"Pod {name_of(pod)} is in creation for more than {CREATED_WITHIN}. It mounts {named}: create what is "
+            f"missing and it goes on. `kubectl describe pod {name_of(pod)}` tells what it waits for."
+        )
+    return ""
+
+
+def creation_due(pod: Document) -> datetime | None:
+    """Until when the containers should be created; None where they are, or wait for something else."""
+    started = moment(text(pod, "status", "startTime"))
+    reasons = {
+        text(each, "state", "waiting", "reason")
+        for key in ("initContainerStatuses", "containerStatuses")
+        for each in documents(pod, "status", key)
+    }
+    sandboxed = any(
+        (text(each, "type"), text(each, "status")) == ("PodReadyToStartContainers", "True")
+        for each in documents(pod, "status", "conditions")
+    )
+    if started is None or sandboxed or reasons.isdisjoint(_CREATING) or text(pod, "metadata", "deletionTimestamp"):
+        return None
+    return started + CREATED_WITHIN
+
+
+def _mounted_secrets(pod: Document) -> tuple[str, ...]:
+    """Names of the Secrets without which the Pod's volumes cannot be made."""
+    volumes = documents(pod, "spec", "volumes")
+    named = [text(each, "secret", "secretName") for each in volumes if value(each, "secret", "optional") is not True]
+    return tuple(sorted({name for name in named if name}))
 
 
 def unschedulable(pods: Sequence[Document]) -> str:

@@ -31,7 +31,7 @@ from drivetrain.api.v1alpha1.deployment import Deployment
 from drivetrain.api.v1alpha1.lever import Exploration
 from drivetrain.api.v1alpha1.project import DrivetrainProject, VersionReference
 from drivetrain.api.validation import validate_deployment, validate_project
-from drivetrain.controller.core import records
+from drivetrain.controller.core import attempts, records
 from drivetrain.controller.core.conditions import (
     Fact,
     check,
@@ -171,7 +171,7 @@ def _serve(
         ledger=Apply(manifests.ledger(owner, ledger)) if ledger != before else None,
         effects=(*effects, *transition(observed.owner, status.conditions, "Ready", "Degraded", "Progressing")),
         status=status.model_dump(mode="json", by_alias=True, exclude_none=True),
-        wake_after=_wake_after(ledger, deployment, now),
+        wake_after=_wake_after(observed, ledger, deployment, now),
     )
 
 
@@ -345,9 +345,11 @@ def _gone(observed: DeploymentObserved, ledger: DeploymentLedger) -> tuple[str, 
     return tuple(key for key, content in written.items() if content and key not in known)
 
 
-def _wake_after(ledger: DeploymentLedger, deployment: Deployment, now: datetime) -> timedelta | None:
+def _wake_after(
+    observed: DeploymentObserved, ledger: DeploymentLedger, deployment: Deployment, now: datetime
+) -> timedelta | None:
     """The next deadline that no event announces."""
-    times = []
+    times = [due for due in map(attempts.creation_due, observed.pods) if due is not None]
     if ledger.pending_since is not None:
         times.append(ledger.pending_since + PENDING_WITHIN)
     if ledger.switched_at is not None:

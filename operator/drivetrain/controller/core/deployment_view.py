@@ -18,7 +18,7 @@ from drivetrain.api.v1alpha1.deployment import (
     Variant,
 )
 from drivetrain.api.v1alpha1.project import DrivetrainProject, KpiStatus
-from drivetrain.controller.core import attempts, records
+from drivetrain.controller.core import applications, attempts, records
 from drivetrain.controller.core.conditions import Fact, clipped, condition, conditions, reason_of, settled
 from drivetrain.controller.core.observations import DeploymentObserved
 from drivetrain.controller.core.revisions import Clusters, is_overdue
@@ -51,6 +51,15 @@ class View:
         """Whether a pinned version has never served: today's policy is no answer on /v2."""
         stable = self.ledger.stable
         return self.deployment.spec.model is not None and (stable is None or stable.hash == self.ledger.baseline)
+
+    @property
+    def application_failure(self) -> Fact | None:
+        """Why Serve gave up an application of the cluster that serves, or is to serve first."""
+        return applications.failure(self.service(self.ledger.revision or self.ledger.pending_revision))
+
+    def service(self, revision: str | None) -> Document | None:
+        """The RayService of a revision."""
+        return records.service_of(revision, self.observed.ray_services)
 
     @property
     def rejection(self) -> RejectedVariant | None:
@@ -140,7 +149,7 @@ def _conditions(view: View, now: datetime) -> tuple[tuple[Condition, ...], str]:
         others.append(condition("Degraded", "True", degraded))
     if not view.serves and view.fault is None:
         starting = _starting(view, now)
-        stalled = starting.reason not in ("Starting", "Loading")
+        stalled = starting.reason not in ("Starting", "Loading", "Mounting")
         state = conditions(
             ready=False,
             why=starting,
@@ -168,8 +177,13 @@ def _starting(view: View, now: datetime) -> Fact:
         return Fact(_load_reason(view.rejection), view.rejection.message)
     if view.clusters.ready(view.ledger.revision):
         return Fact("Loading", "The endpoint is up and loads the pinned version.")
-    told = told or attempts.unschedulable(view.observed.pods) or "The Ray cluster of the endpoint is starting."
-    return Fact("ClusterNotReady" if is_overdue(view.ledger, now) else "Starting", told)
+    if (failure := view.application_failure) is not None:
+        return failure
+    told = told or attempts.unschedulable(view.observed.pods)
+    mounting = "" if told else attempts.mounting(view.observed.pods, now)
+    told = told or mounting or applications.progress(view.service(view.ledger.revision or view.ledger.pending_revision))
+    reason = "ClusterNotReady" if is_overdue(view.ledger, now) else "Mounting" if mounting else "Starting"
+    return Fact(reason, told or "The Ray cluster of the endpoint is starting.")
 
 
 def _progress(view: View) -> Fact | None:
@@ -186,9 +200,11 @@ def _progress(view: View) -> Fact | None:
         message = view.look.evidence.message if view.look.evidence else ""
         return Fact("RollingOut", f"Candidate {candidate.hash} gets {weight} % of units. {message}".strip())
     if ledger.revision is not None and ledger.pending_revision is not None:
-        return Fact(
-            "ReplacingCluster", f"Cluster {ledger.pending_revision} is being made ready beside the one that serves."
-        )
+        service = view.service(ledger.pending_revision)
+        failure = applications.failure(service)
+        told = failure.message if failure else applications.progress(service)
+        being = f"Cluster {ledger.pending_revision} is being made ready beside the one that serves. {told}"
+        return Fact("ReplacingCluster", being.strip())
     return None
 
 
@@ -200,7 +216,7 @@ def _degraded(view: View) -> Fact | None:
     if view.ledger.failed_revision == view.clusters.desired:
         told = "The changed cluster did not become ready in time; the old one serves on. Change the spec to try again."
         return Fact("ClusterNotReady", told)
-    return view.fault
+    return view.fault or view.application_failure
 
 
 def _unknown_model(view: View) -> Fact | None:
@@ -217,7 +233,7 @@ def _load_reason(rejection: RejectedVariant) -> str:
 
 
 def _url(view: View) -> str | None:
-    service = records.service_of(view.ledger.revision, view.observed.ray_services)
+    service = view.service(view.ledger.revision)
     if service is None:
         return None
     owner = view.deployment.metadata

@@ -154,8 +154,14 @@ def due(ledger: RunLedger, facts: RunFacts) -> tuple[datetime, str] | None:
     if facts.phase == "Running":
         last = max(ledger.active_since, facts.report.at) if facts.report else ledger.active_since
         return last + HEARTBEAT_WITHIN, f"its driver was silent for {HEARTBEAT_WITHIN}."
-    why = attempts.trouble(facts.attempt_pods)[1] or attempts.unschedulable(facts.attempt_pods) or "no Pod says why."
-    return ledger.active_since + READY_WITHIN, f"the job did not run {READY_WITHIN} after it got its resources: {why}"
+    until = ledger.active_since + READY_WITHIN
+    why = (
+        attempts.trouble(facts.attempt_pods)[1]
+        or attempts.unschedulable(facts.attempt_pods)
+        or attempts.mounting(facts.attempt_pods, until)
+        or "no Pod says why."
+    )
+    return until, f"the job did not run {READY_WITHIN} after it got its resources: {why}"
 
 
 def _settle(ledger: RunLedger, facts: RunFacts, result: RunResult, now: datetime) -> RunLedger:

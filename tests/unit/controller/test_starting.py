@@ -1,0 +1,100 @@
+"""Why an endpoint does not answer yet, as its status says it."""
+
+import pytest
+
+from drivetrain.api.documents import JSON, name_of, uid_of
+from drivetrain.api.kinds import DEPLOYMENT, RAY_SERVICE
+from drivetrain.api.names import OWNER_UID_LABEL
+from tests.support.bench import NAMESPACE, ServingBench
+from tests.support.builders import a_deployment
+
+TRACEBACK = "Deploying app 'endpoint' failed with exception:\nTraceback (most recent call last):\n" + (
+    '  File "app.py", line 1, in build\n' * 100 + "StoreError: the bucket shop does not exist\n"
+)
+
+
+def starting() -> ServingBench:
+    return ServingBench(a_deployment().document())
+
+
+def applications(status: str, message: str = "", **deployments: JSON) -> dict[str, JSON]:
+    endpoint: JSON = {"status": status, "message": message, "serveDeploymentStatuses": deployments}
+    return {"rayClusterName": "shop-c", "applicationStatuses": {"endpoint": endpoint}}
+
+
+def told(bench: ServingBench, type_: str) -> tuple[str, str]:
+    found = bench.said(type_)
+    return found[1:] if found is not None else ("", "")
+
+
+@pytest.mark.parametrize("part", ["pendingServiceStatus", "activeServiceStatus"])
+@pytest.mark.parametrize("status", ["DEPLOY_FAILED", "UNHEALTHY"])
+def test_an_application_that_serve_gave_up_stalls_the_deployment_with_its_error(part: str, status: str) -> None:
+    bench = starting()
+    bench.set_status(RAY_SERVICE, name_of(bench.services()[0]), **{part: applications(status, TRACEBACK)})
+    bench.look()
+    reason, message = told(bench, "Stalled")
+    assert reason == "ServeApplicationFailed"
+    assert f"endpoint is {status}" in message
+    assert "StoreError: the bucket shop does not exist." in message
+    assert "Traceback" not in message
+    assert len(message) <= 1024
+
+
+def test_a_deployment_that_failed_is_named_where_its_application_says_nothing() -> None:
+    bench = starting()
+    failed: JSON = {"status": "DEPLOY_FAILED", "message": "The key decide is empty."}
+    status = applications("DEPLOY_FAILED", Endpoint=failed, Monitor={"status": "HEALTHY", "message": ""})
+    bench.set_status(RAY_SERVICE, name_of(bench.services()[0]), pendingServiceStatus=status)
+    bench.look()
+    assert "Endpoint is DEPLOY_FAILED: The key decide is empty." in told(bench, "Stalled")[1]
+    assert "Monitor" not in told(bench, "Stalled")[1]
+
+
+def test_an_application_that_is_being_deployed_says_what_it_waits_for() -> None:
+    bench = starting()
+    waits: JSON = {"status": "UPDATING", "message": "Waiting for a node with 2 CPUs."}
+    status = applications("DEPLOYING", Endpoint=waits)
+    bench.set_status(RAY_SERVICE, name_of(bench.services()[0]), pendingServiceStatus=status)
+    bench.look()
+    reason, message = told(bench, "Reconciling")
+    assert reason == "Starting"
+    assert message == "Serve application endpoint is DEPLOYING: Endpoint is UPDATING: Waiting for a node with 2 CPUs."
+
+
+def test_an_application_that_fails_while_another_replica_serves_degrades() -> None:
+    bench = starting()
+    bench.up()
+    bench.set_status(
+        RAY_SERVICE,
+        name_of(bench.services()[0]),
+        activeServiceStatus=applications("DEPLOY_FAILED", "The new configuration is refused."),
+        conditions=[{"type": "Ready", "status": "True"}],
+    )
+    bench.look()
+    assert told(bench, "Ready")[0] == "Serving"
+    assert told(bench, "Degraded")[0] == "ServeApplicationFailed"
+    assert bench.said("Stalled") is None
+
+
+def test_a_pod_without_its_mounted_keys_names_their_secret() -> None:
+    bench = starting()
+    labels: JSON = {OWNER_UID_LABEL: uid_of(bench.read(DEPLOYMENT, "shop"))}
+    waiting: JSON = {"name": "ray-head", "state": {"waiting": {"reason": "ContainerCreating"}}}
+    bench.cluster.put(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "head", "namespace": NAMESPACE, "labels": labels},
+            "spec": {"volumes": [{"name": "keys", "secret": {"secretName": "shop-keys"}}]},
+            "status": {"startTime": "2026-01-01T00:00:00Z", "containerStatuses": [waiting]},
+        }
+    )
+    wake = bench.look()
+    assert wake is not None
+    assert wake.total_seconds() == 60
+    bench.pass_time(minutes=1)
+    bench.look()
+    reason, message = told(bench, "Reconciling")
+    assert reason == "Mounting"
+    assert "It mounts Secret shop-keys" in message
