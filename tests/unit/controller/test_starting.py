@@ -3,10 +3,11 @@
 import pytest
 
 from drivetrain.api.documents import JSON, name_of, uid_of
-from drivetrain.api.kinds import DEPLOYMENT, RAY_SERVICE
+from drivetrain.api.kinds import DEPLOYMENT, DRIVETRAIN_PROJECT, KINDS, RAY_JOB, RAY_SERVICE, TRAINING_RUN, Kind
 from drivetrain.api.names import OWNER_UID_LABEL
-from tests.support.bench import NAMESPACE, ServingBench
-from tests.support.builders import a_deployment
+from tests.support.bench import NAMESPACE, Bench, ServingBench
+from tests.support.builders import a_deployment, a_project, a_run
+from tests.support.fake_cluster import FakeCluster
 
 TRACEBACK = "Deploying app 'endpoint' failed with exception:\nTraceback (most recent call last):\n" + (
     '  File "app.py", line 1, in build\n' * 100 + "StoreError: the bucket shop does not exist\n"
@@ -75,6 +76,39 @@ def test_an_application_that_fails_while_another_replica_serves_degrades() -> No
     assert told(bench, "Ready")[0] == "Serving"
     assert told(bench, "Degraded")[0] == "ServeApplicationFailed"
     assert bench.said("Stalled") is None
+
+
+class NoKubeRay(Bench):
+    """A cluster whose API server knows nothing of KubeRay, yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cluster = FakeCluster(kinds=[kind for kind in KINDS if kind.group != RAY_JOB.group])
+        for each in (a_project(), a_run(), a_deployment()):
+            self.cluster.put(each.document())
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [pytest.param(TRAINING_RUN, "shop-1", id="run"), pytest.param(DEPLOYMENT, "shop", id="endpoint")]
+)
+def test_without_kuberay_it_says_what_to_install_and_goes_on_when_it_is_there(kind: Kind, name: str) -> None:
+    bench = NoKubeRay()
+    assert bench.reconcile(kind, name) is not None, "it looks again by itself"
+    stalled = bench.condition(kind, name, "Stalled")
+    assert stalled is not None
+    assert stalled[1] == "KubeRayMissing"
+    assert "install KubeRay" in stalled[2]
+    bench.cluster.install(RAY_JOB)
+    bench.cluster.install(RAY_SERVICE)
+    bench.reconcile(kind, name)
+    assert bench.condition(kind, name, "Stalled") is None
+    assert bench.cluster.find(RAY_JOB if kind == TRAINING_RUN else RAY_SERVICE)
+
+
+def test_a_project_without_kuberay_starts_its_run_which_says_so() -> None:
+    bench = NoKubeRay()
+    bench.reconcile(DRIVETRAIN_PROJECT, "shop")
+    assert bench.condition(DRIVETRAIN_PROJECT, "shop", "Ready") is not None
 
 
 def test_a_pod_without_its_mounted_keys_names_their_secret() -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from drivetrain.api.documents import Document, name_of, text, uid_of
+from drivetrain.api.errors import NotFoundError
 from drivetrain.api.kinds import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -61,7 +62,7 @@ class TrainingRuns:
         if owner is None:
             return None
         uid, namespace = uid_of(owner), ref.namespace
-        jobs = (await cluster.list(RAY_JOB, namespace, {RUN_UID_LABEL: uid})).items
+        jobs, kuberay = await _of_kuberay(cluster, RAY_JOB, namespace, {RUN_UID_LABEL: uid})
         pods = (await cluster.list(POD, namespace, {RUN_UID_LABEL: uid})).items
         workloads: tuple[Document, ...] = ()
         if self.workload is not None and text(owner, "spec", "queue", "name"):
@@ -87,6 +88,7 @@ class TrainingRuns:
             project=await cluster.get(Ref(DRIVETRAIN_PROJECT, namespace, parent)) if parent else None,
             champion_ledger=await _champion_ledger(cluster, namespace, parent) if parent and fresh else None,
             ray_jobs=jobs,
+            kuberay=kuberay,
             pods=pods,
             workloads=workloads,
             kueue=self.workload is not None,
@@ -117,7 +119,7 @@ class Deployments:
         uid, namespace = uid_of(owner), ref.namespace
         named, pinned = text(owner, "spec", "project"), text(owner, "spec", "model", "name")
         parent = named or pinned
-        services = (await cluster.list(RAY_SERVICE, namespace, {OWNER_UID_LABEL: uid})).items
+        services, kuberay = await _of_kuberay(cluster, RAY_SERVICE, namespace, {OWNER_UID_LABEL: uid})
         pods = (await cluster.list(POD, namespace, {OWNER_UID_LABEL: uid})).items
         name = account_name(DEPLOYMENT.kind, ref.name)
         live = await _read(
@@ -147,6 +149,7 @@ class Deployments:
             run_ledgers=tuple(ledgers.values()),
             rivals=rivals,
             ray_services=services,
+            kuberay=kuberay,
             pods=pods,
         )
 
@@ -185,7 +188,7 @@ class Projects:
         if serving is not None:
             name = name_of(serving)
             serving_ledger = await cluster.get(Ref(CONFIG_MAP, namespace, ledger_name(DEPLOYMENT.kind, name)))
-            services = (await cluster.list(RAY_SERVICE, namespace, {OWNER_UID_LABEL: uid_of(serving)})).items
+            services, _ = await _of_kuberay(cluster, RAY_SERVICE, namespace, {OWNER_UID_LABEL: uid_of(serving)})
             serving_report = await cluster.get(Ref(CONFIG_MAP, namespace, report_name(DEPLOYMENT.kind, name)))
         champion = _champion_run(serving_ledger)
         return ProjectObserved(
@@ -205,6 +208,16 @@ class Projects:
     def decide(self, observed: ProjectObserved, now: datetime) -> Plan:
         """Return what to do: synchronous, total, pure."""
         return project.decide(observed, now, self.settings)
+
+
+async def _of_kuberay(
+    cluster: Cluster, kind: Kind, namespace: str, labels: Mapping[str, str]
+) -> tuple[tuple[Document, ...], bool]:
+    """The objects of a kind of KubeRay's, and whether the API server serves the kind."""
+    try:
+        return (await cluster.list(kind, namespace, labels)).items, True
+    except NotFoundError:
+        return (), False
 
 
 async def _naming(cluster: Cluster, kind: Kind, namespace: str, project_name: str) -> tuple[Document, ...]:

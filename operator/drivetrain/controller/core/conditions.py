@@ -25,6 +25,13 @@ class Fact:
     message: str = ""
 
 
+KUBERAY_MISSING = Fact(
+    "KubeRayMissing",
+    "The API server does not know RayJobs and RayServices: install KubeRay with its custom resource definitions. "
+    "Everything goes on by itself then.",
+)
+
+
 def conditions(
     *, ready: bool, why: Fact, reconciling: Fact | None = None, stalled: Fact | None = None
 ) -> tuple[Condition, ...]:

@@ -33,6 +33,7 @@ from drivetrain.api.v1alpha1.project import DrivetrainProject, VersionReference
 from drivetrain.api.validation import validate_deployment, validate_project
 from drivetrain.controller.core import attempts, records
 from drivetrain.controller.core.conditions import (
+    KUBERAY_MISSING,
     Fact,
     check,
     is_deleting,
@@ -100,6 +101,8 @@ def decide(observed: DeploymentObserved, now: datetime, settings: Settings) -> P
     if project is None:
         told = f"DrivetrainProject {served} does not exist: create it or name another."
         return replace(_stalled(observed, Fact("ProjectNotFound", told), now), wake_after=RETRY)
+    if not observed.kuberay:
+        return replace(_stalled(observed, KUBERAY_MISSING, now), wake_after=RETRY)
     return _serve(observed, deployment, project, now, settings)
 
 

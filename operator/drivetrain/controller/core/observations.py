@@ -18,6 +18,8 @@ class RunObserved:
     champion_ledger: Document | None
     """Ledger of the Deployment that serves the project: the champion is its stable version. Read for new runs only."""
     ray_jobs: tuple[Document, ...]
+    kuberay: bool
+    """Whether the API server serves RayJobs."""
     pods: tuple[Document, ...]
     """All Pods with the run's uid, of every attempt."""
     workloads: tuple[Document, ...]
@@ -40,6 +42,8 @@ class DeploymentObserved:
     rivals: tuple[Document, ...]
     """All Deployments of the namespace that name the same project, this one included."""
     ray_services: tuple[Document, ...]
+    kuberay: bool
+    """Whether the API server serves RayServices."""
     pods: tuple[Document, ...]
 
 

@@ -23,6 +23,7 @@ from drivetrain.api.v1alpha1.trainingrun import Progress, TrainingRun, TrainingR
 from drivetrain.api.validation import validate_project, validate_run
 from drivetrain.controller.core import attempts, records
 from drivetrain.controller.core.conditions import (
+    KUBERAY_MISSING,
     Fact,
     check,
     clipped,
@@ -76,6 +77,8 @@ def decide(observed: RunObserved, now: datetime, settings: Settings) -> Plan:
     if spec is None:
         told = f"DrivetrainProject {run.spec.project} does not exist: create it or name another."
         return replace(stalled_plan(owner, Fact("ProjectNotFound", told), now), wake_after=RETRY)
+    if not observed.kuberay and not before.finished:
+        return replace(stalled_plan(owner, KUBERAY_MISSING, now), wake_after=RETRY)
     facts = facts_of(observed, run, spec, project, before)
     after = progress(before, facts, now)
     status = status_of(observed, facts, after, now)
