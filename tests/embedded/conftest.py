@@ -7,14 +7,30 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic, sleep
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import boto3
 import pytest
 
-from drivetrain.api.documents import Document, documents
-from drivetrain.api.kinds import Kind, kind_of
+from drivetrain.api.documents import Document, documents, labels_of, name_of
+from drivetrain.api.kinds import (
+    CONFIG_MAP,
+    NETWORK_POLICY,
+    OWN_KINDS,
+    POD,
+    RAY_CLUSTER,
+    RAY_JOB,
+    RAY_SERVICE,
+    ROLE,
+    ROLE_BINDING,
+    SERVICE,
+    SERVICE_ACCOUNT,
+    Kind,
+    kind_of,
+)
+from drivetrain.api.names import MANAGED_BY, MANAGED_BY_LABEL
 from drivetrain.controller.cluster.access import from_kubeconfig
 from drivetrain.local.environment import Addresses, down, logs, up
 from drivetrain.local.processes import of_environment, sessions_of
@@ -26,20 +42,35 @@ WITHOUT = frozenset[str]()
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A running environment, with kubectl's verbs for the namespace `default`."""
+    """A running environment, with kubectl's verbs for one namespace."""
 
     state: StateDir
     addresses: Addresses
+    namespace: str = "default"
+
+    def within(self, namespace: str) -> "Embedded":
+        """Return the same for a namespace of its own, which is made, with the Secret that opens the S3 server."""
+        other = replace(self, namespace=namespace)
+        other.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+        secret = self.addresses
+        other.apply_secret(
+            secret.s3_secret, AWS_ACCESS_KEY_ID=secret.s3_access_key, AWS_SECRET_ACCESS_KEY=secret.s3_secret_key
+        )
+        return other
+
+    def apply_secret(self, name: str, **keys: str) -> None:
+        """Create or change a Secret."""
+        self.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": dict(keys)})
 
     def apply(self, document: Document) -> None:
         """Create or change an object, as `kubectl apply --server-side` does."""
         name = document["metadata"]["name"]  # type: ignore[index,call-overload]  # every object in a test has a name
-        self._call("PATCH", f"{_path(kind_of(document))}/{name}?fieldManager=test&force=true", document)
+        self._call("PATCH", f"{self._path(kind_of(document))}/{name}?fieldManager=test&force=true", document)
 
     def get(self, kind: Kind, name: str) -> Document | None:
         """Return an object, or None."""
         try:
-            return self._call("GET", f"{_path(kind)}/{name}")
+            return self._call("GET", f"{self._path(kind)}/{name}")
         except urllib.error.HTTPError as error:
             if error.code == 404:
                 return None
@@ -47,11 +78,36 @@ class Embedded:
 
     def items(self, kind: Kind) -> tuple[Document, ...]:
         """Return all objects of a kind."""
-        return documents(self._call("GET", _path(kind)), "items")
+        return documents(self._call("GET", self._path(kind)), "items")
 
     def delete(self, kind: Kind, name: str) -> None:
         """Ask for the deletion of an object."""
-        self._call("DELETE", f"{_path(kind)}/{name}")
+        self._call("DELETE", f"{self._path(kind)}/{name}")
+
+    def stalled(self, kind: Kind, name: str) -> Document | None:
+        """Return an object with its Stalled condition in force, or None."""
+        found = self.get(kind, name)
+        return found if found is not None and condition_in_force(found, "Stalled") else None
+
+    def managed(self) -> list[str]:
+        """Return what Drivetrain made, and what was made for that, by kind and name."""
+        kinds = (*MANAGED_KINDS, POD, RAY_CLUSTER)
+        return [
+            f"{kind.kind}/{name_of(found)}"
+            for kind in kinds
+            for found in self.items(kind)
+            if kind in (POD, RAY_CLUSTER) or labels_of(found).get(MANAGED_BY_LABEL) == MANAGED_BY
+        ]
+
+    def s3(self) -> Any:
+        """Return a client of the S3 server."""
+        return boto3.client(
+            "s3",
+            endpoint_url=self.addresses.s3,
+            aws_access_key_id=self.addresses.s3_access_key,
+            aws_secret_access_key=self.addresses.s3_secret_key,
+            region_name="us-east-1",
+        )
 
     def _call(self, method: str, path: str, body: Document | None = None) -> Document:
         access = from_kubeconfig(self.addresses.kubeconfig)
@@ -64,12 +120,24 @@ class Embedded:
         assert isinstance(found, dict)
         return found
 
+    def _path(self, kind: Kind) -> str:
+        within = f"/namespaces/{self.namespace}" if kind.namespaced else ""
+        return f"{kind.path}{within}/{kind.plural}"
 
-def _path(kind: Kind) -> str:
-    return f"{kind.path}/namespaces/default/{kind.plural}"
+
+MANAGED_KINDS = (
+    *OWN_KINDS,
+    *(RAY_JOB, RAY_SERVICE, CONFIG_MAP, SERVICE, SERVICE_ACCOUNT, ROLE, ROLE_BINDING, NETWORK_POLICY),
+)
 
 
-def until(seen: Callable[[], T], seconds: float, what: str) -> T:
+def condition_in_force(found: Document, type_: str) -> Document | None:
+    """Return the condition of that type if it is true."""
+    stated = documents(found, "status", "conditions")
+    return next((each for each in stated if (each["type"], each["status"]) == (type_, "True")), None)
+
+
+def until(seen: Callable[[], T | None], seconds: float, what: str) -> T:
     """Return the first true value of `seen`, or fail when it stays false for so long."""
     deadline = monotonic() + seconds
     while not (found := seen()):

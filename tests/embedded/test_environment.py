@@ -226,16 +226,16 @@ def test_a_second_up_changes_nothing(embedded: Embedded) -> None:
 
 def test_what_crashes_is_named_and_started_again(embedded: Embedded) -> None:
     """The API server and the agent at once; a job submitted meanwhile still runs."""
-    pids = {component.name: component.pid for component in status(embedded.state)}
+    before = {component.name: component for component in status(embedded.state)}
     killed = ("kube-apiserver", "agent")
     for name in killed:
-        pid = pids[name]
+        pid = before[name].pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
 
     def recovered() -> bool:
         found = status(embedded.state)
-        again = [component for component in found if component.name in killed and component.restarts == 1]
+        again = [each for each in found if each.name in killed and each.restarts == before[each.name].restarts + 1]
         return len(again) == 2 and all(component.phase == "Ready" for component in found)
 
     until(recovered, 180, "everything is ready again")

@@ -1,0 +1,256 @@
+"""Bad input goes through the real operator and agent and comes back with its cause and remedy; nothing else comes."""
+
+import json
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from drivetrain.api.documents import Document, labels_of, name_of, text, uid_of, value
+from drivetrain.api.kinds import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    DRIVETRAIN_PROJECT,
+    GROUP,
+    RAY_JOB,
+    RAY_SERVICE,
+    TRAINING_RUN,
+)
+from drivetrain.api.names import OWNER_NAME_LABEL, PROJECT_LABEL
+from tests.embedded.conftest import Embedded, condition_in_force, until
+
+pytestmark = [pytest.mark.embedded, pytest.mark.timeout(420)]  # the first test waits for eight drivers
+
+API = f"{GROUP}/v1alpha1"
+RUN_SECONDS = 240.0
+"""Eight drivers start at once on two cores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A project that cannot be trained, and what its run must say."""
+
+    name: str
+    reason: str
+    cause: str
+    remedy: str
+    rows: pl.DataFrame | None
+    """What its source holds; None: there is no file."""
+    file_format: str = "CSV"
+    keys: str = "s3"
+    """The Secret that its store names."""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def visits(count: int) -> pl.DataFrame:
+    draws = np.random.default_rng(3)
+    price = draws.choice([1.0, 1.5, 2.0], count)
+    return pl.DataFrame(
+        {
+            "area": draws.choice(["north", "south"], count).tolist(),
+            "size": draws.random(count).round(3),
+            "price": price,
+            "sold": (draws.random(count) < 1 / price / 1.5).astype(np.int64),
+        }
+    )
+
+
+GOOD = visits(400)
+MISTAKES = (
+    Mistake("no-source", "SourceNotFound", "nothing at file://", "Correct the uri in data.sources", None),
+    Mistake("wrong-format", "SourceFormat", "is no Parquet", "Correct format in data.sources", GOOD, "Parquet"),
+    Mistake("no-column", "ColumnMissing", "Column size is missing", "data.columns", GOOD.drop("size")),
+    Mistake("out-of-bounds", "BoundsBroken", "Column size", "data.columns", GOOD.with_columns(size=7.5)),
+    Mistake("one-class", "TargetOneClass", "sold = 1", "correct the target", GOOD.with_columns(sold=1)),
+    Mistake("few-rows", "TooFewRows", "of 60 rows", "Bring more rows", GOOD.head(60)),
+    Mistake(
+        "many-slices",
+        "SliceTooManyValues",
+        "Slice column area has 400 values",
+        "Slice by a coarser column",
+        GOOD.with_columns(area=pl.Series([f"area {number}" for number in range(400)])),
+    ),
+    Mistake("no-secret", "SecretMissing", 'secret "nobody" not found', "Create the Secret", GOOD, keys="nobody"),
+    Mistake("wrong-key", "CredentialsRejected", "refuses", "AWS_SECRET_ACCESS_KEY", GOOD, keys="stranger"),
+)
+
+
+def a_project(name: str, source: str, *, file_format: str = "CSV", keys: str = "s3", sold: str = "sold") -> Document:
+    return {
+        "apiVersion": API,
+        "kind": "DrivetrainProject",
+        "metadata": {"name": name},
+        "spec": {
+            "objective": {
+                "kpi": {"name": "revenue", "unit": "USD", "maturesAfter": "1s"},
+                "value": f"{sold} * price",
+                "baseline": {"action": {"price": "1"}},
+                "modelMetric": {"name": "logLoss", "direction": "Minimize"},
+            },
+            "levers": [{"name": "price", "type": "Continuous", "minimum": "1", "maximum": "2", "step": "0.5"}],
+            "data": {
+                "store": {"uri": f"s3://drivetrain/mistakes/{name}", "credentials": {"secretName": keys}},
+                "sources": [{"name": "visits", "uri": source, "format": file_format}],
+                "columns": [
+                    {"name": "area", "role": "Uncontrolled", "type": "String"},
+                    {"name": "size", "role": "Context", "type": "Float", "minimum": 0, "maximum": 1},
+                    {"name": "price", "role": "Lever", "type": "Float"},
+                ],
+                "target": {"name": "sold", "type": "Binary"},
+                "slices": ["area"],
+            },
+            "training": {
+                "candidates": [{"name": "line", "estimator": "LogisticRegression"}],
+                "tuning": {"trials": 1, "parallelTrials": 1},
+                "attempts": 1,
+            },
+        },
+    }
+
+
+def a_deployment(name: str, **spec: str | Document) -> Document:
+    """One whose keys do not exist, so that no endpoint needs to start."""
+    return {
+        "apiVersion": API,
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {"auth": {"secretName": "no-keys"}, **spec},
+    }
+
+
+@pytest.fixture(scope="module")
+def mistakes(embedded: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+    """All of them at once."""
+    here = embedded.within("mistakes")
+    here.apply_secret("stranger", AWS_ACCESS_KEY_ID="stranger", AWS_SECRET_ACCESS_KEY="guessed")
+    folder = tmp_path_factory.mktemp("sources")
+    for mistake in MISTAKES:
+        path = folder / f"{mistake.name}.csv"
+        if mistake.rows is not None:
+            mistake.rows.write_csv(path)
+        here.apply(a_project(mistake.name, path.as_uri(), file_format=mistake.file_format, keys=mistake.keys))
+    yield here
+    for project in here.items(DRIVETRAIN_PROJECT):
+        here.delete(DRIVETRAIN_PROJECT, name_of(project))
+
+
+def the_stalled_run(here: Embedded, project: str) -> Document:
+    return until(lambda: here.stalled(TRAINING_RUN, f"{project}-1"), RUN_SECONDS, f"the run of {project} stalls")
+
+
+def stall(found: Document) -> tuple[str, str]:
+    """Reason and message of its Stalled condition, which is in force."""
+    stated = condition_in_force(found, "Stalled")
+    assert stated is not None
+    return text(stated, "reason"), text(stated, "message")
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=str)
+def test_a_run_that_cannot_succeed_says_which_mistake_it_was_and_what_to_do(
+    mistakes: Embedded, mistake: Mistake
+) -> None:
+    run = the_stalled_run(mistakes, mistake.name)
+    why = text(run, "status", "why")
+    assert stall(run) == (mistake.reason, why)
+    assert mistake.cause in why
+    assert mistake.remedy in why
+    assert value(run, "status", "attempt") == 1
+    assert value(run, "status", "dataVersion") is None
+    assert value(run, "status", "modelVersion") is None
+
+
+def test_a_project_repeats_why_its_only_run_failed(mistakes: Embedded) -> None:
+    run = the_stalled_run(mistakes, "one-class")
+    project = until(lambda: mistakes.stalled(DRIVETRAIN_PROJECT, "one-class"), 30, "the project stalls")
+    reason, message = stall(project)
+    assert reason == "TargetOneClass"
+    assert text(run, "status", "why") in message
+
+
+def test_a_mistake_registers_and_versions_nothing(mistakes: Embedded) -> None:
+    for mistake in MISTAKES:
+        the_stalled_run(mistakes, mistake.name)
+    place = mistakes.addresses
+    found = mistakes.s3().list_objects_v2(Bucket=place.bucket, Prefix="mistakes/").get("Contents", [])
+    folders = {each["Key"].split("/")[2] for each in found}
+    assert folders == {"runs"}, "only who ran, and until when it looked"
+    query = urllib.parse.urlencode({"max_results": 1000})
+    address = f"{place.mlflow}/api/2.0/mlflow/registered-models/search?{query}"
+    with urllib.request.urlopen(address, timeout=30) as response:
+        registered = {each["name"] for each in json.load(response).get("registered_models", [])}
+    assert not registered & {mistake.name for mistake in MISTAKES}
+
+
+def test_a_run_whose_secret_comes_late_goes_on_by_itself(mistakes: Embedded, tmp_path: Path) -> None:
+    """It then fails for the source, which is not there either: proof enough that it runs."""
+    mistakes.apply(a_project("late-secret", (tmp_path / "no.csv").as_uri(), keys="late"))
+
+    def stalled_for(reason: str) -> bool:
+        run = mistakes.stalled(TRAINING_RUN, "late-secret-1")
+        return run is not None and stall(run)[0] == reason
+
+    until(lambda: stalled_for("SecretMissing"), 60, "the run waits for its Secret")
+    keys = mistakes.addresses
+    mistakes.apply_secret("late", AWS_ACCESS_KEY_ID=keys.s3_access_key, AWS_SECRET_ACCESS_KEY=keys.s3_secret_key)
+    until(lambda: stalled_for("SourceNotFound"), RUN_SECONDS, "the run goes on")
+
+
+def test_a_spec_that_admission_cannot_judge_stalls_the_project_without_children(mistakes: Embedded) -> None:
+    mistakes.apply(a_project("invalid", "file:///nowhere.csv", sold="bought"))
+    project = until(lambda: mistakes.stalled(DRIVETRAIN_PROJECT, "invalid"), 30, "the project stalls")
+    reason, message = stall(project)
+    assert reason == "InvalidSpec"
+    assert "spec.objective.value" in message
+    assert "bought" in message
+    children = [
+        name_of(found)
+        for kind in (TRAINING_RUN, CONFIG_MAP)
+        for found in mistakes.items(kind)
+        if labels_of(found).get(PROJECT_LABEL) == "invalid"
+    ]
+    assert children == []
+
+
+def test_a_second_deployment_of_a_project_gets_no_endpoint(mistakes: Embedded) -> None:
+    for name in ("elder", "younger"):
+        mistakes.apply(a_deployment(name, project="few-rows"))
+    both = [found for name in ("elder", "younger") if (found := mistakes.get(DEPLOYMENT, name))]
+    first, second = sorted(both, key=lambda each: (text(each, "metadata", "creationTimestamp"), uid_of(each)))
+    refused = until(lambda: mistakes.stalled(DEPLOYMENT, name_of(second)), 30, "the second one stalls")
+    reason, message = stall(refused)
+    assert reason == "ProjectAlreadyServed"
+    assert f"Deployment {name_of(first)} serves project few-rows already" in message
+    served = until(lambda: mistakes.stalled(DEPLOYMENT, name_of(first)), 60, "the first one waits for its keys")
+    assert 'secret "no-keys" not found' in text(served, "status", "why")
+    owners = {labels_of(found)[OWNER_NAME_LABEL] for found in mistakes.items(RAY_SERVICE)}
+    assert name_of(first) in owners
+    assert name_of(second) not in owners
+
+
+def test_a_pinned_version_that_nobody_registered_is_not_found(mistakes: Embedded) -> None:
+    mistakes.apply(a_deployment("pinned", model={"name": "one-class", "version": "7"}))
+    deployment = until(lambda: mistakes.stalled(DEPLOYMENT, "pinned"), 30, "the Deployment stalls")
+    assert stall(deployment)[0] == "ModelNotFound"
+    assert "No run of project one-class has registered version 7" in text(deployment, "status", "why")
+
+
+def test_a_deleted_project_leaves_no_object_behind(embedded: Embedded, tmp_path: Path) -> None:
+    here = embedded.within("deleted")
+    serving: Document = {"auth": {"secretName": "no-keys"}}
+    project = a_project("gone", (tmp_path / "no.csv").as_uri(), keys="nobody")
+    spec = project["spec"]
+    assert isinstance(spec, dict)
+    here.apply({**project, "spec": {**spec, "serving": serving}})
+    until(lambda: here.stalled(TRAINING_RUN, "gone-1"), 60, "the run waits for its Secret")
+    until(lambda: here.stalled(DEPLOYMENT, "gone"), 60, "the Deployment waits for its keys")
+    assert here.items(RAY_JOB)
+    assert here.items(RAY_SERVICE)
+    here.delete(DRIVETRAIN_PROJECT, "gone")
+    until(lambda: not here.managed(), 90, "everything is gone")
