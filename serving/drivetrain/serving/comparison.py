@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from drivetrain.api import decision_log as log
+from drivetrain.api.interval import Interval
 from drivetrain.api.policy import EndpointConfig
 from drivetrain.api.report import MetricEvidence, RolloutEvidence
 from drivetrain.evidence.canary import Canary, Metric, Outcomes, increments, projected_units
@@ -17,6 +18,7 @@ from drivetrain.evidence.paired import LossDifference
 from drivetrain.evidence.sample_ratio import SampleRatio
 from drivetrain.levers.assignment import Arm
 from drivetrain.levers.grid import Booleans, Floats
+from drivetrain.serving.clipping import Clipping
 from drivetrain.serving.judged import Judged, Realised
 from drivetrain.serving.maturation import Cohort, instant
 
@@ -24,7 +26,17 @@ FALLBACK_RATE: Final = "fallbackRate"
 _CLIP: Final = 1e-3
 """Predicted probabilities are clipped to [0.001, 0.999] before log loss, so that losses are bounded."""
 
-Halt = Literal["", "KpiOutOfBounds", "SampleRatioMismatch", "OutcomesMissing", "KpiUnbounded"]
+Halt = Literal["", "KpiOutOfBounds", "SampleRatioMismatch", "OutcomesMissing"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Followed:
+    """A metric as declared; `range` has infinite ends where nothing bounds it."""
+
+    name: str
+    higher_is_better: bool
+    tolerance: float
+    range: Interval
 
 
 @dataclass(slots=True)
@@ -50,10 +62,11 @@ class Comparison:
         self._stable, self._candidate = stable, candidate
         self._halted: Halt = ""
         self._message = ""
-        self._metrics = self._declared()
-        self._canary = Canary(self._metrics, config.analysis.alpha) if self._metrics else None
-        if self._canary is None:
-            self._halt("KpiUnbounded", "The KPI is unbounded. Declare kpi.minimum and kpi.maximum.")
+        self._followed = self._declared()
+        self._clipping = Clipping({each.name: each.range for each in self._followed if not each.range.finite})
+        self._metrics: tuple[Metric, ...] = ()
+        self._canary: Canary | None = None
+        self._open()
         self._ratio = SampleRatio()
         self._loss = self._declared_loss()
         self._seen: set[int] = set()
@@ -69,7 +82,7 @@ class Comparison:
 
     def feed(self, cohort: Cohort, outcome: Realised) -> None:
         """Adds a matured cohort, already valued by the candidate's objective."""
-        if self._halted or self._canary is None:
+        if self._halted:
             return
         arm, weight = cohort.texts(log.ARM), cohort.numbers(log.WEIGHT)
         mine = np.asarray(cohort.texts(log.ROLLOUT) == self.rollout, dtype=bool)
@@ -90,6 +103,8 @@ class Comparison:
                 self._halt("SampleRatioMismatch", "One arm reports outcomes more often than the other.")
                 return
         kept = mine & np.isfinite(outcome.kpi)
+        if self._canary is None:
+            kept = self._measured(cohort, outcome, kept)
         if not kept.any():
             return
         try:
@@ -131,7 +146,7 @@ class Comparison:
             outcomes_candidate=evidence[0].candidate_units if evidence else 0,
             metrics=tuple(metrics),
             halted=self._halted,
-            message=self._message,
+            message=self._message or self._clipping.in_words(),
             projected_verdict_at=self._projected(now),
             losing_slices=tuple(losing[:10]),
         )
@@ -141,6 +156,7 @@ class Comparison:
         return {
             "rollout": self.rollout,
             "halted": [self._halted, self._message],
+            "clipping": self._clipping.state(),
             "canary": self._canary.state() if self._canary is not None else None,
             "ratio": self._ratio.state(),
             "loss": self._loss.state() if self._loss is not None else None,
@@ -152,6 +168,8 @@ class Comparison:
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on from a state of the same rollout."""
         self._halted, self._message = state["halted"]
+        self._clipping.restore(state["clipping"])
+        self._open()
         if self._canary is not None and state["canary"] is not None:
             self._canary = Canary.from_state(self._metrics, self._config.analysis.alpha, state["canary"])
         self._ratio.restore(state["ratio"])
@@ -163,11 +181,8 @@ class Comparison:
 
     def _update(self, cohort: Cohort, outcome: Realised, candidate: Booleans, weight: Floats) -> None:
         assert self._canary is not None
-        m_stable, m_candidate = cohort.numbers(log.M_STABLE), cohort.numbers(log.M_CANDIDATE)
-        kpi = Outcomes(outcome.kpi, _known(m_stable), _known(m_candidate))
-        feeds = {self._metrics[0].name: kpi}
-        for metric in self._metrics[1:]:
-            feeds[metric.name] = self._guardrail(metric, cohort, outcome)
+        feeds = self._feeds(cohort, outcome)
+        kpi = feeds[self._followed[0].name]
         self._canary.update(candidate, weight, feeds)
         if self._loss is not None:
             self._feed_loss(cohort, outcome)
@@ -176,14 +191,46 @@ class Comparison:
         self._first = float(seconds[0]) if self._first is None else self._first
         self._last = float(seconds[-1])
 
-    def _guardrail(self, metric: Metric, cohort: Cohort, outcome: Realised) -> Outcomes:
-        if metric.name == FALLBACK_RATE:
+    def _feeds(self, cohort: Cohort, outcome: Realised) -> dict[str, Outcomes]:
+        m_stable, m_candidate = cohort.numbers(log.M_STABLE), cohort.numbers(log.M_CANDIDATE)
+        feeds = {self._followed[0].name: Outcomes(outcome.kpi, _known(m_stable), _known(m_candidate))}
+        for each in self._followed[1:]:
+            feeds[each.name] = self._guardrail(each.name, cohort, outcome)
+        return feeds
+
+    def _measured(self, cohort: Cohort, outcome: Realised, kept: Booleans) -> Booleans:
+        """Measures clipping ranges on the first units; the rows that are left for the sequences."""
+        if not kept.any():
+            return kept
+        feeds = self._feeds(cohort.where(kept), _rows(outcome, kept))
+        used = self._clipping.add({name: feeds[name].y for name in self._clipping.names})
+        self._open()
+        rest = kept.copy()
+        rest[np.flatnonzero(kept)[:used]] = False
+        return rest
+
+    def _open(self) -> None:
+        """Begins the sequences once every metric has bounds or a clipping range."""
+        if self._canary is not None or not self._clipping.ready:
+            return
+        self._metrics = tuple(self._metric(each) for each in self._followed)
+        self._canary = Canary(self._metrics, self._config.analysis.alpha)
+
+    def _metric(self, each: "_Followed") -> Metric:
+        if each.range.finite:
+            bounds = Bounds(each.range.low, each.range.high)
+            return Metric(each.name, each.higher_is_better, min(each.tolerance, bounds.width * 0.999), bounds)
+        clip = self._clipping.bounds(each.name)
+        return Metric(each.name, each.higher_is_better, min(each.tolerance, clip.width * 0.999), clip=clip)
+
+    def _guardrail(self, name: str, cohort: Cohort, outcome: Realised) -> Outcomes:
+        if name == FALLBACK_RATE:
             return Outcomes(np.asarray(cohort.texts(log.FALLBACK) != "", dtype=np.float64))
-        if metric.name == self._candidate.policy.target.name:
+        if name == self._candidate.policy.target.name:
             y = np.where(np.isnan(outcome.target), 0.0, outcome.target)
             m = cohort.numbers(log.TARGET_M_STABLE), cohort.numbers(log.TARGET_M_CANDIDATE)
             return Outcomes(y, _known(m[0]), _known(m[1]))
-        values = cohort.reported(log.LABEL_PREFIX + metric.name)
+        values = cohort.reported(log.LABEL_PREFIX + name)
         return Outcomes(np.array([0.0 if value is None else float(value) for value in values]))
 
     def _feed_loss(self, cohort: Cohort, outcome: Realised) -> None:
@@ -237,26 +284,23 @@ class Comparison:
         matures_after = self._candidate.policy.objective.kpi.matures_after
         return max(now, instant(self._last * 1e6) + matures_after + timedelta(seconds=needed / rate))
 
-    def _declared(self) -> tuple[Metric, ...]:
-        """KPI first, then the guardrails that can be followed."""
-        bounds = self._candidate.kpi_bounds
-        if bounds is None:
-            return ()
-        kpi = self._candidate.policy.objective.kpi
-        tolerance = min(self._config.analysis.tolerance, bounds.width * 0.999)
-        metrics = [Metric(kpi.name, kpi.direction == "Maximize", tolerance, bounds)]
-        for declared in self._config.analysis.metrics:
-            if declared.minimum is not None and declared.maximum is not None:
-                range_: Bounds | None = Bounds(declared.minimum, declared.maximum)
-            elif declared.name == FALLBACK_RATE:
-                range_ = Bounds(0.0, 1.0)
-            else:
-                range_ = self._candidate.target_bounds if declared.name == self._candidate.policy.target.name else None
-            if range_ is None:
-                self._halt("KpiUnbounded", f"The guardrail {declared.name} needs a minimum and a maximum.")
-                continue
-            metrics.append(Metric(declared.name, declared.better == "Higher", declared.tolerance, range_))
-        return tuple(metrics)
+    def _declared(self) -> tuple[_Followed, ...]:
+        """KPI first, then the guardrails, each with what is known of its range."""
+        policy, analysis = self._candidate.policy, self._config.analysis
+        kpi = policy.objective.kpi
+        reached = self._candidate.kpi_range
+        followed = [_Followed(kpi.name, kpi.direction == "Maximize", analysis.tolerance, reached)]
+        for declared in analysis.metrics:
+            low, high = -np.inf, np.inf
+            if declared.name == FALLBACK_RATE:
+                low, high = 0.0, 1.0
+            elif (column := self._candidate.label_range(declared.name)) is not None:
+                low, high = column.low, column.high
+            low = low if declared.minimum is None else declared.minimum
+            high = high if declared.maximum is None else declared.maximum
+            range_ = Interval(low, high).hull(Interval(0.0, 0.0))  # an outcome that says nothing of it counts as 0
+            followed.append(_Followed(declared.name, declared.better == "Higher", declared.tolerance, range_))
+        return tuple(followed)
 
     def _declared_loss(self) -> LossDifference | None:
         if self._stable.policy.model is None or self._candidate.policy.model is None:

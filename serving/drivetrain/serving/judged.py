@@ -1,10 +1,12 @@
 """What the Monitor knows about a policy without its graph, and realised values by its objective."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from drivetrain.api import decision_log as log
+from drivetrain.api.interval import Interval
 from drivetrain.api.model import ModelContract, Reference
 from drivetrain.api.policy import Policy
 from drivetrain.api.reach import kpi_bounds
@@ -35,25 +37,46 @@ class Judged:
         return cls(hash_, policy, Valuation.of(policy), objective_hash(policy.objective), contract, reference)
 
     @property
+    def kpi_range(self) -> Interval:
+        """What one decision's KPI can be: declared, else derived, else infinite."""
+        policy = self.policy
+        return kpi_bounds(policy.objective, policy.levers, policy.columns, policy.target)
+
+    @property
     def kpi_bounds(self) -> Bounds | None:
         """The KPI's range, None where it is unbounded."""
-        reached = kpi_bounds(self.policy.objective, self.policy.levers, self.policy.columns, self.policy.target)
-        return Bounds(reached.low, reached.high) if reached.finite and reached.low < reached.high else None
+        return _bounds(self.kpi_range)
 
     @property
     def target_bounds(self) -> Bounds | None:
         """The target's range, None for classes and unbounded targets."""
+        return _bounds(self.label_range(self.policy.target.name))
+
+    def label_range(self, name: str) -> Interval | None:
+        """What an outcome of this name can be; a target includes the 0 that stands for a missing outcome."""
         target = self.policy.target
-        if target.type == "Binary":
-            return Bounds(0.0, 1.0)
-        if target.type == "Multiclass" or target.minimum is None or target.maximum is None:
-            return None
-        return Bounds(target.minimum, target.maximum)
+        if name == target.name:
+            if target.type == "Multiclass":
+                return None
+            low, high = (0.0, 1.0) if target.type == "Binary" else (target.minimum, target.maximum)
+            declared = Interval(-math.inf if low is None else low, math.inf if high is None else high)
+            return declared.hull(Interval(0.0, 0.0)) if self.policy.objective.kpi.when_missing == "Zero" else declared
+        column = next((column for column in self.policy.columns if column.name == name), None)
+        if column is None or column.type == "Boolean":
+            return None if column is None else Interval(0.0, 1.0)
+        low, high = column.minimum, column.maximum
+        return Interval(-math.inf if low is None else low, math.inf if high is None else high)
 
     @property
     def higher_is_better(self) -> bool:
         """Whether more KPI is better."""
         return self.policy.objective.kpi.direction == "Maximize"
+
+
+def _bounds(range_: Interval | None) -> Bounds | None:
+    return (
+        Bounds(range_.low, range_.high) if range_ is not None and range_.finite and range_.low < range_.high else None
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -38,7 +38,7 @@ PREFIXES: Final = (log.CONTEXT_PREFIX, log.ACTION_PREFIX)
 
 
 @dataclass(frozen=True, slots=True)
-class _Report:
+class Reported:
     sequence: int
     reported_at: datetime
     kpi: float | None
@@ -51,7 +51,7 @@ class Cohort:
     """Matured decisions in decision order, arrays of [rows]; `reports` hold what was reported in time."""
 
     table: pa.Table
-    reports: tuple[_Report | None, ...]
+    reports: tuple[Reported | None, ...]
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -136,7 +136,7 @@ class Maturation:
         self.watermark = watermark
         self.late = 0
         self._tables: list[pa.Table] = []
-        self._reports: dict[str, list[_Report]] = {}
+        self._reports: dict[str, list[Reported]] = {}
 
     def add_decisions(self, table: pa.Table) -> None:
         """Adds decisions as logged, any order, each id once."""
@@ -153,7 +153,7 @@ class Maturation:
         names = [name for name in table.column_names if name.startswith((log.LABEL_PREFIX, log.APPLIED_PREFIX))]
         for row in table.to_pylist():
             values = {name: row[name] for name in names if row[name] is not None}
-            report = _Report(row[log.SEQUENCE], row[log.REPORTED_AT], row[log.KPI], values)
+            report = Reported(row[log.SEQUENCE], row[log.REPORTED_AT], row[log.KPI], values)
             self._reports.setdefault(row[log.DECISION_ID], []).append(report)
 
     @property
@@ -186,7 +186,7 @@ class Maturation:
         for id_ in old:
             self.late += len(self._reports.pop(id_))
 
-    def _last(self, reports: Sequence[_Report], deadline: datetime) -> _Report | None:
+    def _last(self, reports: Sequence[Reported], deadline: datetime) -> Reported | None:
         timely = [report for report in reports if report.reported_at <= deadline]
         self.late += len(reports) - len(timely)
         return max(timely, key=lambda report: report.sequence, default=None)

@@ -40,7 +40,7 @@ HEARD_WITHIN: Final = timedelta(seconds=5)
 CHECKPOINT_EVERY: Final = timedelta(seconds=5)
 REPORT_EVERY: Final = timedelta(seconds=10)
 BOOK_SPAN: Final = timedelta(days=1)
-_CHECKPOINT_FORM: Final = 1
+_CHECKPOINT_FORM: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
