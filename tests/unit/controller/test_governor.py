@@ -8,7 +8,7 @@ from drivetrain.api.ledger import CandidateVariant, DeploymentLedger, ProjectLed
 from drivetrain.api.report import DetectorEvidence, DriftEvidence, ServingReport
 from drivetrain.api.v1alpha1.deployment import RejectedVariant
 from drivetrain.api.v1alpha1.loop import Loop
-from drivetrain.controller.core.governor import Hold, Situation, gpu_hours, hold, next_trigger
+from drivetrain.controller.core.governor import Hold, Situation, gpu_hours, hold, legible, next_trigger
 
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=5)
@@ -214,3 +214,9 @@ def test_the_budget_counts_the_last_seven_days() -> None:
         a_run(1, at=NOW - timedelta(days=8), gpu_seconds=36000),
     )
     assert gpu_hours(runs, NOW) == 2.0
+
+
+def test_evidence_beyond_all_counting_is_a_power_of_ten() -> None:
+    assert legible("1.875e+249") == "10^249"
+    assert legible("distance 0.412, e 3e+07") == "distance 0.412, e 10^7"
+    assert legible("0.0700 +- 0.0120") == "0.0700 +- 0.0120"

@@ -15,6 +15,8 @@ from drivetrain.controller.core.plan import Emit, Plan
 R = TypeVar("R", bound=Resource)
 _REASON = re.compile(r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")
 _TEXT_LIMIT = 1024
+_WRONG = ("Degraded", "CircuitOpen", "Miscalibrated")
+"""Conditions that speak of trouble where they are there at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +90,8 @@ def transition(owner: Document, after: tuple[Condition, ...], *types: str) -> tu
         new, old = condition_of(after, type_), condition_of(before, type_)
         if new is None or (old is not None and (old.status, old.reason) == (new.status, new.reason)):
             continue
-        stalled = condition_of(after, "Stalled") is not None
-        emitted.append(Emit("Warning" if stalled else "Normal", new.reason, new.message or new.reason))
+        wrong = condition_of(after, "Stalled") is not None or type_ in _WRONG
+        emitted.append(Emit("Warning" if wrong else "Normal", new.reason, new.message or new.reason))
     return tuple(emitted)
 
 

@@ -31,7 +31,7 @@ from drivetrain.api.v1alpha1.deployment import Deployment
 from drivetrain.api.v1alpha1.lever import Exploration
 from drivetrain.api.v1alpha1.project import DrivetrainProject, VersionReference
 from drivetrain.api.validation import validate_deployment, validate_project
-from drivetrain.controller.core import attempts, records
+from drivetrain.controller.core import attempts, milestones, records
 from drivetrain.controller.core.conditions import (
     KUBERAY_MISSING,
     Fact,
@@ -170,9 +170,14 @@ def _serve(
             effects.append(Delete(RAY_SERVICE, owner.namespace, name_of(each), uid_of(each)))
     view = View(observed, deployment, project, ledger, look, report, clusters, wanted.fault)
     status = deployment_status(view, now)
+    told = ("Ready", "Degraded", "Progressing", "Miscalibrated")
+    events = (
+        *milestones.of_deployment(observed.owner, status),
+        *transition(observed.owner, status.conditions, *told),
+    )
     return Plan(
         ledger=Apply(manifests.ledger(owner, ledger)) if ledger != before else None,
-        effects=(*effects, *transition(observed.owner, status.conditions, "Ready", "Degraded", "Progressing")),
+        effects=(*effects, *events),
         status=status.model_dump(mode="json", by_alias=True, exclude_none=True),
         wake_after=_wake_after(observed, ledger, deployment, now),
     )

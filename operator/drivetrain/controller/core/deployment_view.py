@@ -109,13 +109,18 @@ def stalled_status(
 def kpi_status(kpi: KpiEvidence, project: DrivetrainProject) -> KpiStatus:
     """The KPI as status shows it."""
     return KpiStatus(
-        mean=kpi.mean,
-        lower=kpi.lower,
-        upper=kpi.upper,
-        versus_holdout=kpi.versus_holdout,
+        mean=significant(kpi.mean),
+        lower=None if kpi.lower is None else significant(kpi.lower),
+        upper=None if kpi.upper is None else significant(kpi.upper),
+        versus_holdout=None if kpi.versus_holdout is None else significant(kpi.versus_holdout),
         decisions=kpi.decisions,
         unit=project.spec.objective.kpi.unit,
     )
+
+
+def significant(number: float) -> float:
+    """The number with four digits, as a person reads it; verdicts are drawn from all of them."""
+    return float(f"{number:.4g}")
 
 
 def drift_status(drift: DriftEvidence) -> DriftStatus:
@@ -256,9 +261,9 @@ def _analysis(view: View) -> AnalysisStatus | None:
         intervals=tuple(
             IntervalStatus(
                 metric=each.metric,
-                estimate=each.evidence.estimate,
-                lower=each.evidence.lower,
-                upper=each.evidence.upper,
+                estimate=significant(each.evidence.estimate),
+                lower=significant(each.evidence.lower),
+                upper=significant(each.evidence.upper),
                 verdict=each.word,
             )
             for each in found.all

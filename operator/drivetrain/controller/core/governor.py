@@ -4,6 +4,8 @@ A trigger is found from the ledger and the Monitor's report; a hold says why it 
 decides. A person's request (Manual) and the first run are held by nothing but a run that is under way.
 """
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -19,6 +21,7 @@ WEEK = timedelta(days=7)
 DRIFT_CAUSES: frozenset[str] = frozenset({"Drift", "Calibration", "KpiDrop"})
 GOVERNED: frozenset[str] = DRIFT_CAUSES | {"CanaryRejected", "Schedule", "DataChanged"}
 """Causes that nobody asked for by hand: cooldown, breaker and the need for explored outcomes apply."""
+_LARGE = re.compile(r"\b([1-9](?:\.\d+)?)e\+(\d+)\b")
 _RANK = {"None": 0, "Warn": 1, "Severe": 2}
 
 
@@ -152,9 +155,15 @@ def _drifted(s: Situation) -> Trigger | None:
             continue
         since = found.changed_at
         window = TrainingWindow(since=since.isoformat(), stale_weight=asked.stale_weight) if since else None
-        evidence = {"severity": found.severity, "message": found.message, **found.evidence}
+        numbers = {name: legible(told) for name, told in found.evidence.items()}
+        evidence = {"severity": found.severity, "message": found.message, **numbers}
         return Trigger(cause, found.message or f"{cause}: {found.severity}.", evidence, window, since)
     return None
+
+
+def legible(evidence: str) -> str:
+    """Evidence whose large numbers are powers of ten: 10^249 and not 1.875e+249."""
+    return _LARGE.sub(lambda found: f"10^{math.log10(float(found[1])) + int(found[2]):.0f}", evidence)
 
 
 def _answers(s: Situation, found: DetectorEvidence) -> bool:

@@ -19,7 +19,7 @@ from drivetrain.api.v1alpha1.deployment import DeploymentSpec
 from drivetrain.api.v1alpha1.project import DrivetrainProject
 from drivetrain.api.v1alpha1.trainingrun import TrainingRun, TrainingRunSpec, Trigger
 from drivetrain.api.validation import validate_project
-from drivetrain.controller.core import approvals, governor, records
+from drivetrain.controller.core import approvals, governor, milestones, records
 from drivetrain.controller.core.conditions import (
     check,
     clipped,
@@ -98,9 +98,13 @@ def decide(observed: ProjectObserved, now: datetime, settings: Settings) -> Plan
         effects.append(Apply(deployment))
     view = ProjectView(observed, project, ledger, serving, report, trigger, held, situation.gpu_hours)
     status = project_status(view, now)
+    events = (
+        *milestones.of_project(observed.owner, status),
+        *transition(observed.owner, status.conditions, "Ready", "CircuitOpen", "LeverEffect"),
+    )
     return Plan(
         ledger=Apply(manifests.ledger(owner, ledger)) if ledger != before else None,
-        effects=(*effects, *transition(observed.owner, status.conditions)),
+        effects=(*effects, *events),
         status=status.model_dump(mode="json", by_alias=True, exclude_none=True),
         wake_after=_wake_after(project, ledger, held, now),
     )

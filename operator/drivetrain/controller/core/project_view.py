@@ -80,7 +80,10 @@ def _next(view: ProjectView) -> NextDecision:
     ledger, serving = view.ledger, view.serving
     running = next((run for run in ledger.runs if not run.finished), None)
     if running is not None:
-        return NextDecision(what=f"Gates of {running.name}", why=f"It was started for {running.cause}.")
+        # What a run that runs does changes with each stage and stands in the run's own status.
+        waits = "" if _reason(view, running.name) == "Running" else _message(view, running.name)
+        told = f"It was started for {running.cause}. {waits}".strip()
+        return NextDecision(what=f"Gates of {running.name}", why=clipped(told))
     if serving is not None and serving.candidate is not None:
         told = view.report.rollout.message if view.report and view.report.rollout else "Evidence is gathered."
         policy = serving.policies.get(serving.candidate.hash)
