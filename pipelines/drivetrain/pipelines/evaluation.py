@@ -1,7 +1,7 @@
 """How good a published graph is: metrics on the test rows, by slice, the worst cases, responses, and its speed."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,11 +26,13 @@ SLICE_ROWS = 30
 """Fewest rows of a slice worth a number."""
 WORST_CASES = 20
 LATENCY_CALLS = 200
+LATENCY_ROUNDS = 3
+"""Whatever else the machine does only adds time, mostly for moments: the fastest round is nearest to the graph's own."""
 TRUTH, PREDICTION, LOSS = "@truth", "@prediction", "@loss"
 
 
 class Latency(ApiModel):
-    """Time of one decision's evaluation, all grid actions of one row, on one core."""
+    """Time of one decision's evaluation, all grid actions of one row, on one core: the round with the least p99."""
 
     actions: int
     p50_ms: float
@@ -124,7 +126,7 @@ def responses(
 
 
 def latency(graph: Session, frame: pl.DataFrame, inputs: Sequence[InputColumn], levers: Sequence[Lever]) -> Latency:
-    """Measures the evaluation of all grid actions of one row."""
+    """Measures the evaluation of all grid actions of one row, in rounds of calls."""
     grid = ActionGrid.of(levers)
     rows = frame.head(1)[[0] * grid.size].with_columns(
         *(
@@ -136,10 +138,19 @@ def latency(graph: Session, frame: pl.DataFrame, inputs: Sequence[InputColumn], 
     feed = feed_of(rows, inputs)
     for _ in range(10):  # the first calls allocate
         graph.run(feed)
-    times = []
-    for _ in range(LATENCY_CALLS):
-        started = time.perf_counter()
-        graph.run(feed)
-        times.append((time.perf_counter() - started) * 1000)
-    middle, high = np.quantile(times, [0.5, 0.99])
+    middle, high = fastest_round(lambda: graph.run(feed), time.perf_counter)
     return Latency(actions=grid.size, p50_ms=float(f"{middle:.4g}"), p99_ms=float(f"{high:.4g}"))
+
+
+def fastest_round(call: Callable[[], object], clock: Callable[[], float]) -> tuple[float, float]:
+    """Median and 99th percentile, in milliseconds of the clock, of the round of calls with the least of the latter."""
+    rounds = []
+    for _ in range(LATENCY_ROUNDS):
+        times = []
+        for _ in range(LATENCY_CALLS):
+            started = clock()
+            call()
+            times.append((clock() - started) * 1000)
+        middle, high = np.quantile(times, [0.5, 0.99])
+        rounds.append((float(middle), float(high)))
+    return min(rounds, key=lambda found: found[1])

@@ -9,7 +9,7 @@ import pytest
 from drivetrain.api.v1alpha1.dataset import Target
 from drivetrain.api.v1alpha1.training import Gate
 from drivetrain.api.v1alpha1.trainingrun import GateResult
-from drivetrain.pipelines.evaluation import Judged, Latency, by_slice, worst_cases
+from drivetrain.pipelines.evaluation import LATENCY_CALLS, Judged, Latency, by_slice, fastest_round, worst_cases
 from drivetrain.pipelines.gates import Contest, approved, effect_gates, judge, latency_gate
 from drivetrain.pipelines.graph import Floats
 from drivetrain.pipelines.metrics import losses, measure
@@ -127,6 +127,31 @@ def test_a_response_against_its_declared_effect_fails() -> None:
 def test_slow_graphs_fail_by_their_99th_percentile() -> None:
     assert latency_gate(Latency(actions=54, p50_ms=1, p99_ms=60), 50).verdict == "Failed"
     assert latency_gate(Latency(actions=54, p50_ms=49, p99_ms=50), 50).verdict == "Passed"
+
+
+class Clock:
+    """A clock on which each call takes its number of milliseconds."""
+
+    def __init__(self, *milliseconds: float) -> None:
+        self._now, self._left = 0.0, list(milliseconds)
+
+    def __call__(self) -> float:
+        return self._now
+
+    def call(self) -> None:
+        self._now += self._left.pop(0) / 1000
+
+
+def test_a_machine_that_is_busy_for_a_round_or_two_does_not_make_a_graph_slow() -> None:
+    busy = [1.0] * (LATENCY_CALLS - 10) + [80.0] * 10
+    clock = Clock(*busy, *[1.0] * LATENCY_CALLS, *busy)
+    assert fastest_round(clock.call, clock) == pytest.approx((1, 1))
+
+
+def test_a_graph_that_is_slow_now_and_then_in_every_round_is_slow() -> None:
+    slow = [1.0] * (LATENCY_CALLS - 10) + [80.0] * 10
+    clock = Clock(*slow * 3)
+    assert fastest_round(clock.call, clock) == pytest.approx((1, 80))
 
 
 def test_metrics_agree_with_what_can_be_counted_by_hand() -> None:
