@@ -4,7 +4,7 @@ from pydantic import Field
 
 from drivetrain.api.canonical import digest
 from drivetrain.api.meta import ApiModel
-from drivetrain.api.v1alpha1.dataset import Column, Target
+from drivetrain.api.v1alpha1.dataset import Column, Source, Target
 from drivetrain.api.v1alpha1.lever import Exploration, Lever
 from drivetrain.api.v1alpha1.objective import Objective
 from drivetrain.api.v1alpha1.project import VersionReference
@@ -21,6 +21,8 @@ class Policy(ApiModel):
     """The project's columns when the policy was made: types of request fields that the model does not name."""
     target: Target
     slices: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
+    """The project's sources when the policy was made: the Monitor watches their files. No part of the hash."""
 
 
 def policy_hash(policy: Policy) -> str:

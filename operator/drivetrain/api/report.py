@@ -149,6 +149,11 @@ class ServingReport(ApiModel):
     explored_since_change: int = 0
     """Matured explored decisions since the newest `changed_at`."""
     data_fingerprint: str | None = Field(default=None, max_length=64)
-    """Changes when files under the sources' prefixes change."""
+    """`<watched sources>-<their files>`; the second part changes when files under the sources' prefixes change."""
     adjusted: Mapping[str, str] = Field(default_factory=dict, max_length=16)
     """What the Monitor lowered or nudged: exploration share and steps, multipliers; in words."""
+
+
+def same_sources(one: str | None, other: str | None) -> bool:
+    """Whether two data fingerprints are of the same watched sources, so that a difference means other files."""
+    return one is not None and other is not None and one.rpartition("-")[0] == other.rpartition("-")[0]

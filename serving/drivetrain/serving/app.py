@@ -18,6 +18,7 @@ from drivetrain.serving.monitor import Monitor as MonitorShell
 from drivetrain.serving.replica import NotReadyError, Replica
 from drivetrain.serving.reporting import report_writer
 from drivetrain.serving.settings import Settings
+from drivetrain.serving.source_files import SourceWatch
 
 REPORT_SECONDS = 1.0
 NUMBER_SECONDS = 20.0
@@ -32,7 +33,12 @@ class Monitor:
 
     def __init__(self) -> None:
         settings = Settings.of(os.environ)
-        self._monitor = MonitorShell(settings, settings.open_store(os.environ), report_writer(settings, os.environ))
+        self._monitor = MonitorShell(
+            settings,
+            settings.open_store(os.environ),
+            report_writer(settings, os.environ),
+            SourceWatch(settings.bucket, os.environ),
+        )
         self._running: asyncio.Task[None] | None = None
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from io import BytesIO
 from typing import Any, Final
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from drivetrain.api import decision_log as log
 from drivetrain.api import layout
 from drivetrain.api.canonical import canonical_json
-from drivetrain.api.errors import DrivetrainError
+from drivetrain.api.errors import DrivetrainError, StoreError
 from drivetrain.api.model import CONTRACT_FILE, REFERENCE_FILE, ModelContract, Reference
 from drivetrain.api.policy import EndpointConfig
 from drivetrain.api.report import PolicyLoad, ServingReport
@@ -32,6 +32,7 @@ from drivetrain.serving.records import encode_segment
 from drivetrain.serving.replica import ReplicaState
 from drivetrain.serving.reporting import Reports
 from drivetrain.serving.settings import Settings
+from drivetrain.serving.source_files import SourcesSeen, SourceWatch
 from drivetrain.serving.tuning import Regret, in_words, with_multipliers, with_offsets, with_regret
 from drivetrain.store import ObjectMissingError, ObjectStore
 
@@ -39,6 +40,8 @@ STEP_SECONDS: Final = 1.0
 HEARD_WITHIN: Final = timedelta(seconds=5)
 CHECKPOINT_EVERY: Final = timedelta(seconds=5)
 REPORT_EVERY: Final = timedelta(seconds=10)
+SOURCES_EVERY: Final = 30.0
+"""Seconds between looks at the sources' files; a look lists every prefix whole."""
 BOOK_SPAN: Final = timedelta(days=1)
 _CHECKPOINT_FORM: Final = 2
 
@@ -52,10 +55,12 @@ class _Heard:
 class Monitor:
     """One per endpoint. `configure`, `heard` and `number` run on the event loop, `step` on one thread of its own."""
 
-    def __init__(self, settings: Settings, store: ObjectStore, writer: Reports) -> None:
+    def __init__(self, settings: Settings, store: ObjectStore, writer: Reports, watch: SourceWatch) -> None:
         self._settings = settings
         self._store = store
         self._writer = writer
+        self._watch = watch
+        self._sources = SourcesSeen()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="monitor")
         self._book = OutcomeBook()
         self._book_filled = asyncio.Event()
@@ -92,6 +97,27 @@ class Monitor:
     async def run(self) -> None:
         """Steps for ever; trouble is shown and tried again."""
         loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._look_for_ever())
+            tasks.create_task(self._step_for_ever(loop))
+
+    async def _look_for_ever(self) -> None:
+        while True:
+            await asyncio.to_thread(self.look)  # beside the steps: a prefix may hold many files
+            await asyncio.sleep(SOURCES_EVERY if self._config is not None else STEP_SECONDS)
+
+    def look(self) -> None:
+        """Looks at the files of the stable policy's sources; what cannot be listed now keeps its last state."""
+        config = self._config
+        stable = self._policies.get(config.stable) if config is not None else None
+        if stable is None:
+            return
+        try:
+            self._sources = self._watch.look(stable.policy.sources)
+        except StoreError as error:
+            self._sources = replace(self._sources, left_out={"sources": f"cannot be listed now ({error.reason})"})
+
+    async def _step_for_ever(self, loop: asyncio.AbstractEventLoop) -> None:
         while True:
             filled = self._book_filled.is_set()
             if not filled and await loop.run_in_executor(self._worker, self._guarded, self._fill_book, now()):
@@ -260,6 +286,10 @@ class Monitor:
         self._writer.write(report)
         self._reported = (at, content)
 
+    def _in_words(self, config: EndpointConfig) -> dict[str, str]:
+        words = self._sources.in_words() | in_words(self._adjustments, config)
+        return dict(list(words.items())[:16])
+
     def _report(self, at: datetime) -> ServingReport:
         config = self._config
         assert config is not None
@@ -284,7 +314,8 @@ class Monitor:
             matured=findings.matured,
             explored=findings.explored,
             explored_since_change=findings.explored_since_change,
-            adjusted=in_words(self._adjustments, config),
+            data_fingerprint=self._sources.fingerprint,
+            adjusted=self._in_words(config),
         )
 
 

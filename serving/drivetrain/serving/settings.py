@@ -59,8 +59,14 @@ class Settings:
         """Where this node keeps fetched models."""
         return self.work / "models"
 
+    @property
+    def bucket(self) -> Store | None:
+        """The project's store where it is on S3."""
+        return None if self.store.startswith("file://") else Store.model_validate(json.loads(self.store))
+
     def open_store(self, env: Mapping[str, str]) -> ObjectStore:
         """The project's store: a Store as JSON, or file:///path for a directory on one machine."""
-        if self.store.startswith("file://"):
+        bucket = self.bucket
+        if bucket is None:
             return DirectoryStore(Path(url2pathname(urlsplit(self.store).path)))
-        return open_store(Store.model_validate(json.loads(self.store)), env)
+        return open_store(bucket, env)

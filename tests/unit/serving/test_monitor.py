@@ -2,16 +2,19 @@
 
 import io
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from drivetrain.api import layout
-from drivetrain.api.report import ServingReport
+from drivetrain.api.report import ServingReport, same_sources
+from drivetrain.api.v1alpha1.dataset import Source
 from drivetrain.serving.adjustments import adjustments_key, read_adjustments
 from drivetrain.serving.monitor import Monitor
 from drivetrain.serving.replica import LoadState, ReplicaState
+from drivetrain.serving.source_files import SourceWatch
 from tests.unit.serving.conftest import View
 from tests.unit.serving.logs import START, Traffic, put, true_market
 from tests.unit.serving.worlds import World, policy, publish
@@ -38,7 +41,7 @@ def traffic(view: View, world: World) -> Traffic:
 
 def monitor(world: World, traffic: Traffic) -> tuple[Monitor, Written]:
     written = Written()
-    found = Monitor(world.settings, world.store, written)
+    found = Monitor(world.settings, world.store, written, SourceWatch(world.settings.bucket, {}))
     found.configure(traffic.serving.config)
     return found, written
 
@@ -176,6 +179,28 @@ def test_regret_beyond_the_bound_lowers_steps_and_then_the_share(
     assert found.share == pytest.approx(0.2 / 2 * 0.99)
     assert watching.report is not None
     assert "maxRegret" in watching.report.adjusted["exploration"]
+
+
+def test_new_files_of_a_source_change_the_reported_fingerprint(world: World, traffic: Traffic, tmp_path: Path) -> None:
+    folder = tmp_path / "visits"
+    folder.mkdir()
+    (folder / "1.csv").write_text("a")
+    stable = traffic.serving.stable
+    source = Source(name="visits", uri=folder.as_uri(), format="CSV")
+    mounted = stable.policy.model_copy(update={"sources": (source,)})
+    assert world.mount(mounted) == stable.hash  # sources are no part of what is rolled out
+    watching, written = monitor(world, traffic)
+    watching.look()  # nothing is known before the first step
+    watching.step(seconds(0))
+    watching.look()
+    watching.step(seconds(1))
+    (folder / "2.csv").write_text("b")
+    watching.look()
+    watching.step(seconds(2))
+    none, first, second = (report.data_fingerprint for report in written.reports)
+    assert none is None
+    assert first != second
+    assert same_sources(first, second)
 
 
 async def test_repeated_outcomes_keep_their_numbers_across_a_restart(world: World, traffic: Traffic) -> None:

@@ -14,4 +14,5 @@ def policy_of(project: DrivetrainProject, model: VersionReference | None) -> Pol
         columns=spec.data.columns,
         target=spec.data.target,
         slices=spec.data.slices,
+        sources=spec.data.sources,
     )

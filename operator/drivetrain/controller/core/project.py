@@ -14,6 +14,7 @@ from drivetrain.api.names import (
     run_name,
 )
 from drivetrain.api.policy import policy_hash
+from drivetrain.api.report import same_sources
 from drivetrain.api.runspec import training_hash
 from drivetrain.api.v1alpha1.deployment import DeploymentSpec
 from drivetrain.api.v1alpha1.project import DrivetrainProject
@@ -71,8 +72,9 @@ def decide(observed: ProjectObserved, now: datetime, settings: Settings) -> Plan
     wanted = policy_hash(policy_of(project, ledger.approved)) if ledger.approved else None
     ledger = approvals.judged(ledger, serving, wanted)
     ledger = approvals.approved(ledger, run_ledgers, project.spec.loop, _asked(observed, ledger, APPROVE_ANNOTATION))
-    if report is not None and report.data_fingerprint and ledger.data_fingerprint is None:
-        ledger = ledger.model_copy(update={"data_fingerprint": report.data_fingerprint})
+    seen = report.data_fingerprint if report is not None else None
+    if seen and not same_sources(seen, ledger.data_fingerprint):  # other sources are a changed spec, not new files
+        ledger = ledger.model_copy(update={"data_fingerprint": seen})
     situation = governor.Situation(
         loop=project.spec.loop,
         ledger=ledger,
