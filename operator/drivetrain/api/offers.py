@@ -31,12 +31,14 @@ ESTIMATORS: Final[Mapping[Estimator, TestedEstimator]] = {
         _ANY, frozenset({"n_estimators", "max_depth", "min_samples_leaf", "min_samples_split", "max_features"})
     ),
     "LightGBM": TestedEstimator(
-        _ANY, _BOOSTED | {"num_leaves", "min_child_samples", "subsample_freq", "min_split_gain"}
+        _ANY, _BOOSTED | {"num_leaves", "min_child_samples", "subsample_freq", "min_split_gain", "extra_trees"}
     ),
     "XGBoost": TestedEstimator(_ANY, _BOOSTED | {"min_child_weight", "gamma"}),
 }
 TEXT_PARAMETERS: Final = frozenset({"max_features"})
-"""Parameters that may be text, such as sqrt; all others are numbers."""
+"""Parameters that may be text, such as sqrt."""
+SWITCHES: Final = frozenset({"extra_trees"})
+"""Parameters that are true or false; all others are numbers."""
 
 CLASSIFICATION_METRICS: Final[tuple[MetricName, ...]] = ("accuracy", "precision", "recall", "f1", "rocAuc", "logLoss")
 REGRESSION_METRICS: Final[tuple[MetricName, ...]] = ("mae", "rmse", "r2")

@@ -502,6 +502,11 @@ PROJECTS = {
         f"{CANDIDATE}.search.depth",
         "depth tested",
     ),
+    "a switch that is a number": (
+        P.with_field(f"{CANDIDATE}.estimator", "LightGBM").with_field(f"{CANDIDATE}.parameters", {"extra_trees": 1}),
+        f"{CANDIDATE}.parameters.extra_trees",
+        "neither true nor false",
+    ),
     "a parameter that is text": (
         P.with_field(f"{CANDIDATE}.parameters", {"C": "1"}),
         f"{CANDIDATE}.parameters.C",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from drivetrain.api.errors import Problem
-from drivetrain.api.offers import ESTIMATORS, TEXT_PARAMETERS, metrics_of
+from drivetrain.api.offers import ESTIMATORS, SWITCHES, TEXT_PARAMETERS, metrics_of
 from drivetrain.api.v1alpha1.dataset import Target, TrainingWindow
 from drivetrain.api.v1alpha1.project import DrivetrainProjectSpec
 from drivetrain.api.v1alpha1.training import Candidate, ParameterValue, Resources, SearchRange, TrainingTemplate
@@ -66,7 +66,10 @@ def _candidate(field: str, candidate: Candidate, target: Target | None) -> Itera
 
 
 def _number(field: str, name: str, value: ParameterValue) -> Iterator[Problem]:
-    if isinstance(value, bool) or (isinstance(value, str) and name not in TEXT_PARAMETERS):
+    if name in SWITCHES:
+        if not isinstance(value, bool):
+            yield Problem(field, f"{value!r} is neither true nor false.", "Write true or false without quotes.")
+    elif isinstance(value, bool) or (isinstance(value, str) and name not in TEXT_PARAMETERS):
         yield Problem(field, f"{value!r} is not a number.", "Write a number without quotes.")
 
 
