@@ -100,6 +100,9 @@ def operator_environment(settings: Settings) -> dict[str, str]:
         "DRIVETRAIN_RAY_IMAGE": "local",
         "DRIVETRAIN_HTTP_HOST": "127.0.0.1",
         "DRIVETRAIN_HTTP_PORT": str(settings.ports["operator"]),
+        # One name for every process in turn: the supervisor starts one when the last is gone, so it need not wait until
+        # the Lease of a killed one runs out.
+        "DRIVETRAIN_IDENTITY": "embedded",
     }
 
 

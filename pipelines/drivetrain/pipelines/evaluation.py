@@ -27,7 +27,7 @@ SLICE_ROWS = 30
 WORST_CASES = 20
 LATENCY_CALLS = 200
 LATENCY_ROUNDS = 3
-"""Whatever else the machine does only adds time, mostly for moments: the fastest round is nearest to the graph's own."""
+"""What else the machine does only adds time, mostly for moments: the fastest round is nearest to the graph's."""
 TRUTH, PREDICTION, LOSS = "@truth", "@prediction", "@loss"
 
 

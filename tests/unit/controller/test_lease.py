@@ -78,6 +78,12 @@ async def test_the_second_takes_over_only_when_the_lease_stood_still_for_its_who
     assert integer(lease, "spec", "leaseTransitions") == 1
 
 
+async def test_a_process_that_is_started_again_under_its_name_need_not_wait() -> None:
+    cluster, clock = FakeCluster(), Clock()
+    await candidate(cluster, "embedded", clock).step()
+    assert await candidate(cluster, "embedded", clock).step()
+
+
 async def test_a_renewed_lease_is_not_taken() -> None:
     cluster, clock = FakeCluster(), Clock()
     first, second = candidate(cluster, "first", clock), candidate(cluster, "second", clock)
