@@ -6,13 +6,14 @@ from drivetrain.levers.grid import Booleans, Floats, Integers
 
 NO_ACTION = -1
 """Stands for an action off the grid (today's), and for no feasible action."""
-_TIE = 1e-9
+_TIE = 1e-6
+"""Graphs compute in float32, so that equal values of actions agree only up to its rounding."""
 
 
 def best_actions(values: Floats, allowed: Booleans, distance: Floats) -> Integers:
     """The allowed action with the greatest value of each row, [rows]; NO_ACTION where none is allowed and finite.
 
-    Values within 1e-9 (relative to the best one) tie; the smallest `distance` wins, then the lowest index.
+    Values within 1e-6 (relative to the best one) tie; the smallest `distance` wins, then the lowest index.
     """
     usable = allowed & np.isfinite(values)
     masked = np.where(usable, values, -np.inf)

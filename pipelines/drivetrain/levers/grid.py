@@ -1,7 +1,7 @@
 """The grid of actions: every combination of lever values, or an evenly thinned one where that would be too many."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from math import prod
 from typing import TypeAlias
@@ -29,6 +29,7 @@ class ActionGrid:
     """Index of each lever's value on its own full grid, [actions, levers]."""
     exact: bool
     """False when the full grid is above GRID_LIMIT and was thinned evenly: the search is bounded, not exact."""
+    _near: dict[int, Booleans] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(cls, levers: Sequence[Lever]) -> "ActionGrid":
@@ -72,14 +73,25 @@ class ActionGrid:
         return total
 
     def neighbours(self, steps: int) -> Booleans:
-        """Whether action j is within `steps` grid steps of action i on every lever, [actions, actions].
+        """Whether action j is within `steps` steps of action i on every lever of this grid, [actions, actions].
 
-        Any other choice of a text lever is one step away.
+        Any other choice of a text lever is one step away. The latest answer is kept (4,096 actions: 16 MiB).
         """
+        found = self._near.get(steps)
+        if found is None:
+            found = self._within(steps)
+            self._near.clear()
+            self._near[steps] = found
+        return found
+
+    def _within(self, steps: int) -> Booleans:
         near = np.ones((self.size, self.size), dtype=bool)
         for index, lever in enumerate(self.levers):
-            apart = np.abs(self.positions[:, None, index] - self.positions[None, :, index])
-            near &= (np.minimum(apart, 1) if lever.type == "Categorical" else apart) <= steps
+            kept, rank = np.unique(self.positions[:, index], return_inverse=True)
+            apart = np.abs(np.arange(len(kept))[:, None] - np.arange(len(kept))[None, :])
+            reached = (np.minimum(apart, 1) if lever.type == "Categorical" else apart) <= steps
+            near &= reached[rank][:, rank]
+        near.setflags(write=False)
         return near
 
 

@@ -24,8 +24,6 @@ NO_FEASIBLE_ACTION: Final = "NoFeasibleAction"
 NOT_FINITE: Final = "ValueNotFinite"
 TODAY_UNKNOWN: Final = "TodayUnknown"
 
-_FLOAT32: Final = 1e-6
-
 Columns: TypeAlias = Mapping[str, Column]
 
 
@@ -127,8 +125,8 @@ def score_model(
     supported = supported_actions(grid, graph.contract)
     distance = grid.distance(contexts.today)
     finite = np.isfinite(merit) & np.isfinite(worth)
-    recommended = _best(merit, allowed & finite & supported, distance)
-    unconstrained = _best(merit, finite & supported, distance)
+    recommended = best_actions(merit, allowed & finite & supported, distance)
+    unconstrained = best_actions(merit, finite & supported, distance)
     reasons = np.full(contexts.count, "", dtype=object)
     reasons[recommended == NO_ACTION] = NOT_FINITE
     reasons[~(allowed & supported).any(axis=1)] = NO_FEASIBLE_ACTION
@@ -232,13 +230,6 @@ def _without(distribution: ActionDistribution, refused: Booleans) -> ActionDistr
     return ActionDistribution(
         np.where(refused[:, None], 0.0, distribution.grid), np.where(refused, 0.0, distribution.off_grid)
     )
-
-
-def _best(merit: Floats, allowed: Booleans, distance: Floats) -> Integers:
-    """The best allowed action; graphs compute in float32, so equal net prices tie only up to its rounding."""
-    best = np.where(allowed, merit, -np.inf).max(axis=1, keepdims=True)
-    reach = _FLOAT32 * np.maximum(1.0, np.abs(np.where(np.isfinite(best), best, 0.0)))
-    return best_actions(np.where(merit >= best - reach, np.maximum(merit, best), merit), allowed, distance)
 
 
 def _violated(valuation: Valuation, contexts: Contexts, choice: Integers) -> Booleans:

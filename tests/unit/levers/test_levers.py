@@ -35,6 +35,22 @@ def test_a_grid_that_is_too_large_is_thinned_and_says_so() -> None:
     assert {grid.columns["a"].min(), grid.columns["a"].max()} == {0.0, 999.0}
 
 
+def test_neighbours_are_worked_out_once_and_reach_the_next_values_of_a_thinned_grid() -> None:
+    fine = Lever(name="a", type="Integer", minimum=Decimal(0), maximum=Decimal(999), step=Decimal(1))
+    grid = ActionGrid.of((fine, fine.model_copy(update={"name": "b"})))
+    near = grid.neighbours(1)
+    assert grid.neighbours(1) is near
+    assert sorted(np.unique(near.sum(axis=1)).tolist()) == [4, 6, 9]  # corners, edges, and the inside
+    assert grid.neighbours(2).sum() > near.sum()
+
+
+def test_values_that_agree_up_to_the_rounding_of_float32_tie() -> None:
+    distance = np.array([[1.0, 0.0, 0.0]])
+    everything = np.ones((1, 3), dtype=bool)
+    assert best_actions(np.array([[1 + 5e-7, 1.0, 0.9]]), everything, distance).tolist() == [1]
+    assert best_actions(np.array([[1 + 5e-6, 1.0, 0.9]]), everything, distance).tolist() == [0]
+
+
 def test_the_chosen_action_has_the_greatest_allowed_value() -> None:
     generator = np.random.default_rng(1)
     values, allowed = generator.normal(size=(200, 54)), generator.random((200, 54)) < 0.5
