@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from drivetrain.api import layout
 from drivetrain.api.meta import ApiModel
 from drivetrain.api.v1alpha1.lever import Exploration
 from drivetrain.serving.view import Recalibration
@@ -42,9 +41,9 @@ class Adjustments(ApiModel):
         return {hash_: Recalibration(found.offset, found.radius) for hash_, found in self.offsets.items()}
 
 
-def adjustments_key(deployment: str) -> str:
-    """The object that holds them."""
-    return f"{layout.monitor(deployment)}/adjustments.json"
+def adjustments_key(folder: str) -> str:
+    """The object that holds them, in a Monitor's folder."""
+    return f"{folder}/adjustments.json"
 
 
 def read_adjustments(store: ObjectStore, key: str) -> Adjustments:

@@ -189,7 +189,7 @@ class Maturation:
     def _last(self, reports: Sequence[Reported], deadline: datetime) -> Reported | None:
         timely = [report for report in reports if report.reported_at <= deadline]
         self.late += len(reports) - len(timely)
-        return max(timely, key=lambda report: report.sequence, default=None)
+        return max(timely, key=lambda report: (report.sequence, report.reported_at), default=None)
 
 
 def watermark_of(now: datetime, uploaded_until: Sequence[datetime], matures_after: timedelta) -> datetime:

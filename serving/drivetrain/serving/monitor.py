@@ -43,6 +43,7 @@ REPORT_EVERY: Final = timedelta(seconds=10)
 SOURCES_EVERY: Final = 30.0
 """Seconds between looks at the sources' files; a look lists every prefix whole."""
 BOOK_SPAN: Final = timedelta(days=1)
+_CHECKPOINT: Final = "checkpoint.json"
 _CHECKPOINT_FORM: Final = 2
 
 
@@ -222,7 +223,7 @@ class Monitor:
         adjusted = with_offsets(with_regret(self._adjustments, config, seen), self._evidence.offsets())
         adjusted, moved = with_multipliers(adjusted, self._policies, self._evidence.target_means())
         if adjusted != self._adjustments:
-            self._store.put(adjustments_key(self._settings.deployment), canonical_json(adjusted).encode())
+            self._store.put(adjustments_key(self._settings.monitor), canonical_json(adjusted).encode())
             self._adjustments = adjusted
         for hash_ in moved:
             self._evidence.restart_target_mean(hash_)
@@ -239,16 +240,20 @@ class Monitor:
             "late": self._maturation.late,
             "evidence": self._evidence.state(),
         }
-        self._store.put(self._checkpoint_key, json.dumps(document).encode())
+        self._store.put(f"{self._settings.monitor}/{_CHECKPOINT}", json.dumps(document).encode())
         self._checkpointed, self._checkpoint_watermark = at, watermark
 
     def _restore(self, at: datetime) -> None:
-        """Goes on from the last checkpoint, or from the beginning of the log."""
+        """Goes on from this cluster's checkpoint, from that of the cluster it replaces, or from the log's beginning."""
         assert self._config is not None
         matures_after = self._policies[self._config.stable].policy.objective.kpi.matures_after
-        self._adjustments = read_adjustments(self._store, adjustments_key(self._settings.deployment))
+        folder = self._newest_folder()
+        self._adjustments = read_adjustments(self._store, adjustments_key(folder))
+        if folder != self._settings.monitor:
+            key = adjustments_key(self._settings.monitor)
+            self._store.put(key, canonical_json(self._adjustments).encode())
         watermark, late = None, 0
-        document = self._checkpoint()
+        document = self._checkpoint(folder)
         if document is not None:
             self._evidence.restore(document["evidence"])
             watermark, late = datetime.fromisoformat(document["watermark"]), document["late"]
@@ -257,16 +262,23 @@ class Monitor:
         self._decisions = LogTail(self._store, layout.DECISIONS, watermark)
         self._outcomes = LogTail(self._store, layout.OUTCOMES, watermark)
 
-    def _checkpoint(self) -> Mapping[str, Any] | None:
+    def _newest_folder(self) -> str:
+        """This Monitor's folder once it has saved there; before that, the one last saved to."""
+        own = self._settings.monitor
+        saved = [
+            found
+            for found in self._store.list(f"{layout.monitor(self._settings.deployment)}/")
+            if found.key.endswith(f"/{_CHECKPOINT}")
+        ]
+        folders = {found.key.removesuffix(f"/{_CHECKPOINT}"): found.modified for found in saved}
+        return own if own in folders or not folders else max(folders, key=lambda folder: folders[folder])
+
+    def _checkpoint(self, folder: str) -> Mapping[str, Any] | None:
         try:
-            document = json.loads(self._store.get(self._checkpoint_key))
+            document = json.loads(self._store.get(f"{folder}/{_CHECKPOINT}"))
         except ObjectMissingError:
             return None
         return document if document.get("form") == _CHECKPOINT_FORM else None
-
-    @property
-    def _checkpoint_key(self) -> str:
-        return f"{layout.monitor(self._settings.deployment)}/checkpoint.json"
 
     def _fill_book(self, at: datetime) -> None:
         """Remembers the outcomes of the last day, so that repetitions keep their numbers across restarts."""

@@ -306,7 +306,7 @@ class Replica:
         )
 
     async def _adjust(self) -> None:
-        key = adjustments_key(self._settings.deployment)
+        key = adjustments_key(self._settings.monitor)
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(self._io, read_adjustments, self._store, key)
         if found != self._adjustments:

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from drivetrain.api import names
+from drivetrain.api import layout, names
 from drivetrain.api.errors import DrivetrainError
 from drivetrain.api.v1alpha1.dataset import Store
 from drivetrain.store import DirectoryStore, ObjectStore, open_store
@@ -53,6 +53,11 @@ class Settings:
     def journal(self) -> Path:
         """Where this endpoint's journals lie on this node: what another endpoint left belongs into another store."""
         return self.work / "journal" / f"{self.namespace}.{self.deployment}"
+
+    @property
+    def monitor(self) -> str:
+        """Folder on the store of this cluster's Monitor: while one cluster replaces another, each has its own."""
+        return f"{layout.monitor(self.deployment)}/{self.cluster or 'local'}"
 
     @property
     def models(self) -> Path:

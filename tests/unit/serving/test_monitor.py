@@ -1,6 +1,7 @@
 """The Monitor against a store, stepped by hand: exactly once, whatever restarts."""
 
 import io
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,11 @@ def traffic(view: View, world: World) -> Traffic:
     return Traffic(view(stable=stable, candidate=candidate, weight=30, holdout=0.05), units=1500)
 
 
-def monitor(world: World, traffic: Traffic) -> tuple[Monitor, Written]:
+def monitor(world: World, traffic: Traffic, cluster: str = "blue") -> tuple[Monitor, Written]:
     written = Written()
-    found = Monitor(world.settings, world.store, written, SourceWatch(world.settings.bucket, {}))
+    found = Monitor(
+        replace(world.settings, cluster=cluster), world.store, written, SourceWatch(world.settings.bucket, {})
+    )
     found.configure(traffic.serving.config)
     return found, written
 
@@ -93,6 +96,28 @@ def test_a_restarted_monitor_goes_on_exactly(world: World, traffic: Traffic, kil
     assert evidence_of(watching.report) == evidence_of(steady.report)
     assert watching.report is not None
     assert watching.report.matured == 1200
+
+
+def test_two_clusters_of_one_deployment_go_on_from_one_another_and_overwrite_nothing(
+    world: World, traffic: Traffic
+) -> None:
+    for number in range(12):
+        visit(world, traffic, seconds(10 * number))
+    blue, _ = monitor(world, traffic, "blue")
+    for number in range(10):
+        blue.step(seconds(60 + 10 * number))
+    saved = {info.key: info.etag for info in world.store.list(layout.monitor("juice"))}
+
+    green, _ = monitor(world, traffic, "green")
+    for number in range(10, 20):
+        green.step(seconds(60 + 10 * number))
+    assert {info.key: info.etag for info in world.store.list(f"{layout.monitor('juice')}/blue/")} == saved
+    for number in range(10, 20):
+        blue.step(seconds(60 + 10 * number))
+    assert evidence_of(green.report) == evidence_of(blue.report)
+    restarted, _ = monitor(world, traffic, "green")
+    restarted.step(seconds(250))
+    assert evidence_of(restarted.report) == evidence_of(green.report)
 
 
 def test_a_report_goes_out_when_it_changed_or_every_ten_seconds(world: World, traffic: Traffic) -> None:
@@ -168,7 +193,7 @@ def test_regret_beyond_the_bound_lowers_steps_and_then_the_share(
     )
     watching, _ = monitor(world, traffic)
     watching.configure(exploring)
-    key = adjustments_key("juice")
+    key = adjustments_key(watching._settings.monitor)
     for number, (share, steps) in enumerate([(0.2, 2), (0.2, 1)]):
         at = seconds(number)
         state = replica("a", traffic, at, regret=20.0, regret_rows=1000, exploration=(share, steps))
