@@ -24,11 +24,11 @@ from drivetrain.api.kinds import (
 from drivetrain.api.names import OWNER_NAME_LABEL, PROJECT_LABEL
 from tests.embedded.conftest import Embedded, condition_in_force, until
 
-pytestmark = [pytest.mark.embedded, pytest.mark.timeout(420)]  # the first test waits for eight drivers
+pytestmark = [pytest.mark.embedded, pytest.mark.timeout(420)]  # the first test waits for seven drivers
 
 API = f"{GROUP}/v1alpha1"
 RUN_SECONDS = 240.0
-"""Eight drivers start at once on two cores."""
+"""Seven drivers start at once on two cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class Mistake:
     reason: str
     cause: str
     remedy: str
-    rows: pl.DataFrame | None
-    """What its source holds; None: there is no file."""
+    rows: pl.DataFrame
+    """What its source holds."""
     file_format: str = "CSV"
     keys: str = "s3"
     """The Secret that its store names."""
@@ -57,6 +57,7 @@ def visits(count: int) -> pl.DataFrame:
             "area": draws.choice(["north", "south"], count).tolist(),
             "size": draws.random(count).round(3),
             "price": price,
+            "chance": np.full(count, 1 / 3),
             "sold": (draws.random(count) < 1 / price / 1.5).astype(np.int64),
         }
     )
@@ -64,7 +65,6 @@ def visits(count: int) -> pl.DataFrame:
 
 GOOD = visits(400)
 MISTAKES = (
-    Mistake("no-source", "SourceNotFound", "nothing at file://", "Correct the uri in data.sources", None),
     Mistake("wrong-format", "SourceFormat", "is no Parquet", "Correct format in data.sources", GOOD, "Parquet"),
     Mistake("no-column", "ColumnMissing", "Column size is missing", "data.columns", GOOD.drop("size")),
     Mistake("out-of-bounds", "BoundsBroken", "Column size", "data.columns", GOOD.with_columns(size=7.5)),
@@ -77,7 +77,6 @@ MISTAKES = (
         "Slice by a coarser column",
         GOOD.with_columns(area=pl.Series([f"area {number}" for number in range(400)])),
     ),
-    Mistake("no-secret", "SecretMissing", 'secret "nobody" not found', "Create the Secret", GOOD, keys="nobody"),
     Mistake("wrong-key", "CredentialsRejected", "refuses", "AWS_SECRET_ACCESS_KEY", GOOD, keys="stranger"),
 )
 
@@ -102,6 +101,7 @@ def a_project(name: str, source: str, *, file_format: str = "CSV", keys: str = "
                     {"name": "area", "role": "Uncontrolled", "type": "String"},
                     {"name": "size", "role": "Context", "type": "Float", "minimum": 0, "maximum": 1},
                     {"name": "price", "role": "Lever", "type": "Float"},
+                    {"name": "chance", "role": "Assignment", "type": "Float"},
                 ],
                 "target": {"name": "sold", "type": "Binary"},
                 "slices": ["area"],
@@ -133,8 +133,7 @@ def mistakes(embedded: Embedded, tmp_path_factory: pytest.TempPathFactory) -> It
     folder = tmp_path_factory.mktemp("sources")
     for mistake in MISTAKES:
         path = folder / f"{mistake.name}.csv"
-        if mistake.rows is not None:
-            mistake.rows.write_csv(path)
+        mistake.rows.write_csv(path)
         here.apply(a_project(mistake.name, path.as_uri(), file_format=mistake.file_format, keys=mistake.keys))
     yield here
     for project in here.items(DRIVETRAIN_PROJECT):
@@ -188,18 +187,28 @@ def test_a_mistake_registers_and_versions_nothing(mistakes: Embedded) -> None:
     assert not registered & {mistake.name for mistake in MISTAKES}
 
 
-def test_a_run_whose_secret_comes_late_goes_on_by_itself(mistakes: Embedded, tmp_path: Path) -> None:
-    """It then fails for the source, which is not there either: proof enough that it runs."""
-    mistakes.apply(a_project("late-secret", (tmp_path / "no.csv").as_uri(), keys="late"))
-
-    def stalled_for(reason: str) -> bool:
-        run = mistakes.stalled(TRAINING_RUN, "late-secret-1")
-        return run is not None and stall(run)[0] == reason
-
-    until(lambda: stalled_for("SecretMissing"), 60, "the run waits for its Secret")
+def test_a_run_without_its_secret_waits_for_it_and_then_fails_for_a_source_that_is_not_there(
+    mistakes: Embedded, tmp_path: Path
+) -> None:
+    mistakes.apply(a_project("nothing-there", (tmp_path / "no.csv").as_uri(), keys="late"))
+    run = the_stalled_run(mistakes, "nothing-there")
+    reason, why = stall(run)
+    assert (reason, text(run, "status", "why")) == ("SecretMissing", why)
+    assert 'secret "late" not found' in why
+    assert "Create the Secret" in why
     keys = mistakes.addresses
     mistakes.apply_secret("late", AWS_ACCESS_KEY_ID=keys.s3_access_key, AWS_SECRET_ACCESS_KEY=keys.s3_secret_key)
-    until(lambda: stalled_for("SourceNotFound"), RUN_SECONDS, "the run goes on")
+
+    def failed() -> Document | None:
+        found = mistakes.get(TRAINING_RUN, "nothing-there-1")
+        return found if found and condition_in_force(found, "Failed") else None
+
+    ended = until(failed, RUN_SECONDS, "the run goes on by itself")
+    reason, why = stall(ended)
+    assert reason == "SourceNotFound"
+    assert "nothing at file://" in why
+    assert "Correct the uri in data.sources" in why
+    assert value(ended, "status", "attempt") == 1
 
 
 def test_a_spec_that_admission_cannot_judge_stalls_the_project_without_children(mistakes: Embedded) -> None:
