@@ -16,6 +16,20 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
 
+_REMEDIES: Mapping[str, str] = {
+    "extra_forbidden": "Remove it or correct its spelling.",
+    "missing": "Add it.",
+    "literal_error": "Write one of these.",
+    "string_pattern_mismatch": "`kubectl explain` says how this field is written.",
+    "string_too_long": "Shorten it.",
+    "too_long": "Remove some.",
+    "too_short": "Add what is missing.",
+    **dict.fromkeys(("greater_than", "greater_than_equal", "less_than", "less_than_equal"), "Choose such a number."),
+    **dict.fromkeys(("int_parsing", "int_type", "float_parsing", "float_type"), "Write a number without quotes."),
+}
+"""What to do about a fault of structure, by pydantic's type of it; rules of our own say it in their message."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A CEL rule that the API server checks at admission; `field_path` is relative to the model that carries it."""
@@ -125,8 +139,8 @@ def problems_of(error: ValidationError, document: object) -> tuple[Problem, ...]
         path = _path(detail["loc"], document, missing=detail["type"] == "missing")
         if detail["type"] == "too_short" and any(found.startswith(f"{path}[") for found in problems):
             continue  # items that are wrong themselves were not counted
-        remedy = "Remove it or correct its spelling." if detail["type"] == "extra_forbidden" else ""
-        problem = Problem(field=path, cause=detail["msg"].removeprefix("Value error, ") + ".", remedy=remedy)
+        cause = detail["msg"].removeprefix("Value error, ") + "."
+        problem = Problem(field=path, cause=cause, remedy=_REMEDIES.get(detail["type"], ""))
         problems.setdefault(path, problem)  # a union reports each of its members; the first says what was meant
     return tuple(problems.values())
 

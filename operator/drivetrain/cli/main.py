@@ -39,10 +39,10 @@ def validate(files: Annotated[list[Path], typer.Argument(help="Manifest files.")
     from drivetrain.cli.validation import validate as check
 
     verdict = check(files)
-    for finding in verdict.findings:
-        output.print(str(finding), markup=False)
-    if verdict.findings:
-        errors.print(f"{len(verdict.findings)} problems in {verdict.checked} resources")
+    for told in (*verdict.unreadable, *verdict.findings):
+        output.print(str(told), markup=False)
+    if verdict.problems:
+        errors.print(f"problems: {verdict.problems}; resources checked: {verdict.checked}")
         raise typer.Exit(1)
     output.print(f"{verdict.checked} resources are valid; {verdict.other} of other groups were not judged")
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from drivetrain.api.errors import DrivetrainError, InvalidSpecError
 from drivetrain.api.v1alpha1.project import DrivetrainProject
 from drivetrain.api.validation import validate_project
-from drivetrain.cli.manifests import read
+from drivetrain.cli.manifests import Manifest, read
+from drivetrain.cli.validation import located
 
 
 def prove(file: Path, *, folder: Path, rows: int, progress: Callable[[str, str], None]) -> Iterator[str]:
@@ -21,9 +22,7 @@ def prove(file: Path, *, folder: Path, rows: int, progress: Callable[[str, str],
     manifest = next((found for found in read(file) if found.kind == "DrivetrainProject"), None)
     if manifest is None:
         raise DrivetrainError(f"{file} holds no DrivetrainProject.", remedy="Name the project's manifest.")
-    project = DrivetrainProject.parse(manifest.content)
-    if problems := validate_project(project):
-        raise InvalidSpecError(problems)
+    project = _valid(manifest)
     report = proof_of_concept(
         project,
         folder,
@@ -43,3 +42,15 @@ def prove(file: Path, *, folder: Path, rows: int, progress: Callable[[str, str],
     yield f"model {report.model}"
     yield f"runs: mlflow ui --backend-store-uri {report.tracking_uri}"
     yield f"{'approved' if report.approved else 'refused by a gate'} in {report.seconds:.0f} s"
+
+
+def _valid(manifest: Manifest) -> DrivetrainProject:
+    """The project, or DrivetrainError with what `validate` says of it, a line each."""
+    try:
+        project = DrivetrainProject.parse(manifest.content)
+        problems = validate_project(project)
+    except InvalidSpecError as error:
+        problems = error.problems
+    if problems:
+        raise DrivetrainError("\n".join(["the project is not valid.", *map(str, located(manifest, problems))]))
+    return project

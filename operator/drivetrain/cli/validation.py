@@ -10,7 +10,7 @@ from drivetrain.api.v1alpha1.deployment import Deployment
 from drivetrain.api.v1alpha1.project import DrivetrainProject
 from drivetrain.api.v1alpha1.trainingrun import TrainingRun
 from drivetrain.api.validation import validate_deployment, validate_project, validate_run
-from drivetrain.cli.manifests import Manifest, read
+from drivetrain.cli.manifests import Manifest, ManifestError, read
 
 Known = DrivetrainProject | TrainingRun | Deployment
 _KINDS: dict[str, type[DrivetrainProject] | type[TrainingRun] | type[Deployment]] = {
@@ -29,7 +29,8 @@ class Finding:
     problem: Problem
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.line}: {self.problem}"
+        told = " ".join(str(self.problem).split())  # an expression of several lines is still one finding
+        return f"{self.path}:{self.line}: {told}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +40,25 @@ class Verdict:
     checked: int
     other: int
     findings: tuple[Finding, ...]
+    unreadable: tuple[str, ...] = ()
+    """Why a file, or the rest of it, was not checked."""
+
+    @property
+    def problems(self) -> int:
+        """How many faults there are."""
+        return len(self.findings) + len(self.unreadable)
 
 
 def validate(paths: Sequence[Path]) -> Verdict:
-    """Checks every document of ours in the files; runs and deployments against their project where it is among them.
-
-    Raises ManifestError for a file that is not YAML.
-    """
-    manifests = [manifest for path in paths for manifest in read(path)]
+    """Checks every document of ours in the files; runs and deployments against their project where it is among them."""
+    manifests: list[Manifest] = []
+    unreadable: list[str] = []
+    for path in paths:
+        try:
+            for manifest in read(path):
+                manifests.append(manifest)  # one by one: what stands before a fault is checked
+        except ManifestError as error:
+            unreadable.append(str(error))
     ours = [manifest for manifest in manifests if manifest.group == GROUP]
     findings: list[Finding] = []
     parsed: list[tuple[Manifest, Known]] = []
@@ -60,12 +72,19 @@ def validate(paths: Sequence[Path]) -> Verdict:
         try:
             parsed.append((manifest, model.parse(manifest.content)))
         except InvalidSpecError as error:
-            findings += _located(manifest, error.problems)
+            findings += located(manifest, error.problems)
     projects = {_key(item): item for _, item in parsed if isinstance(item, DrivetrainProject)}
+    serving: dict[tuple[str, str], str] = {}
     for manifest, item in parsed:
-        findings += _located(manifest, _problems(item, projects))
+        findings += located(manifest, _problems(item, projects))
+        if isinstance(item, Deployment) and item.spec.project is not None:
+            served = item.metadata.namespace, item.spec.project
+            first = serving.setdefault(served, item.metadata.name)
+            if first != item.metadata.name:
+                cause = f"Deployment {first} serves project {item.spec.project} already."
+                findings += located(manifest, (Problem("spec.project", cause, "Delete one of the two."),))
     findings.sort(key=lambda finding: (str(finding.path), finding.line))
-    return Verdict(len(ours), len(manifests) - len(ours), tuple(findings))
+    return Verdict(len(ours), len(manifests) - len(ours), tuple(findings), tuple(unreadable))
 
 
 def _problems(item: Known, projects: dict[tuple[str, str], DrivetrainProject]) -> tuple[Problem, ...]:
@@ -81,5 +100,6 @@ def _key(project: DrivetrainProject) -> tuple[str, str]:
     return project.metadata.namespace, project.metadata.name
 
 
-def _located(manifest: Manifest, problems: Iterable[Problem]) -> list[Finding]:
+def located(manifest: Manifest, problems: Iterable[Problem]) -> list[Finding]:
+    """The problems with the lines on which their fields stand."""
     return [Finding(manifest.path, manifest.line(problem.field), problem) for problem in problems]
