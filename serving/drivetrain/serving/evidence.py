@@ -10,10 +10,11 @@ import numpy as np
 from drivetrain.api import decision_log as log
 from drivetrain.api.policy import EndpointConfig
 from drivetrain.api.report import DriftEvidence, KpiEvidence, RolloutEvidence
-from drivetrain.levers.grid import Booleans
+from drivetrain.levers.grid import Booleans, Floats
 from drivetrain.serving.adjustments import Offset
 from drivetrain.serving.comparison import Comparison
 from drivetrain.serving.judged import Judged, Realised, promised, realised
+from drivetrain.serving.lateness import Lateness
 from drivetrain.serving.maturation import Cohort
 from drivetrain.serving.stability import Stability
 from drivetrain.serving.worth import Worth
@@ -57,6 +58,7 @@ class Evidence:
         self._comparison: Comparison | None = None
         self._stability: Stability | None = None
         self._worth: Worth | None = None
+        self._lateness: Lateness | None = None
         self._matured = 0
         self._explored = 0
         self._explored_at: list[list[float]] = []
@@ -87,6 +89,9 @@ class Evidence:
             self._stability = Stability(config, stable, _instant(config.stable_since))
         else:
             self._stability.configure(config)
+        matures_after = stable.policy.objective.kpi.matures_after
+        if self._lateness is None or self._lateness.matures_after != matures_after:
+            self._lateness = Lateness(matures_after)
         if before is None or self._worth is None or before.monitoring.window != config.monitoring.window:
             self._worth = Worth(config)
         kept = {config.stable, *([config.candidate] if config.candidate else [])}
@@ -99,6 +104,9 @@ class Evidence:
         assert config is not None
         assert self._stability is not None
         assert self._worth is not None
+        assert self._lateness is not None
+        self._lateness.matured(cohort.seconds)
+        late_since = self._lateness.began
         explored = cohort.numbers(log.EXPLORED) == 1
         self._matured += len(cohort)
         self._explored += int(explored.sum())
@@ -114,10 +122,21 @@ class Evidence:
             if self._comparison is not None:
                 self._comparison.feed(part, outcome)
             self._worth.feed(part, outcome)
-            self._recalibrate(part, outcome)
+            if late_since is None:
+                self._recalibrate(part, outcome)
         # Stable may still be measured by the objective that it was promoted under.
         same = outcome is not None and newest.objective == stable.objective and bool(mine.all())
-        self._stability.feed(cohort, outcome if same and outcome is not None else realised(cohort, stable))
+        valued = outcome if same and outcome is not None else realised(cohort, stable)
+        self._stability.feed(cohort, valued, late_since=late_since)
+
+    def late(self, decided: Floats) -> None:
+        """Adds outcomes that came after their decisions matured, by when those were made; they enter no evidence."""
+        assert self._lateness is not None
+        self._lateness.late(decided)
+
+    def in_words(self) -> dict[str, str]:
+        """What status says of late outcomes."""
+        return self._lateness.in_words() if self._lateness is not None else {}
 
     def findings(self, now: datetime, weight: int) -> Findings:
         """What is reported; `weight` is what all replicas apply, 0 while they differ."""
@@ -125,7 +144,7 @@ class Evidence:
         assert config is not None
         drift = None
         if self._stability is not None:
-            drift = self._stability.report(open_since=self._no_verdict(now))
+            drift = self._stability.report(open_since=self._no_verdict(now), late=self._late())
         changes = [part.changed_at for part in (drift.covariate, drift.calibration, drift.kpi)] if drift else []
         changed = max((at for at in changes if at is not None), default=None)
         return Findings(
@@ -168,6 +187,7 @@ class Evidence:
             "comparison": self._comparison.state() if self._comparison is not None else None,
             "stability": self._stability.state() if self._stability is not None else None,
             "worth": self._worth.state() if self._worth is not None else None,
+            "lateness": self._lateness.state() if self._lateness is not None else None,
             "matured": self._matured,
             "explored": self._explored,
             "explored_at": self._explored_at,
@@ -187,10 +207,19 @@ class Evidence:
             self._stability.restore(state["stability"])
         if self._worth is not None and state["worth"] is not None:
             self._worth.restore(state["worth"])
+        if self._lateness is not None and state["lateness"] is not None:
+            self._lateness.restore(state["lateness"])
         self._matured, self._explored = state["matured"], state["explored"]
         self._explored_at = [list(pair) for pair in state["explored_at"]]
         self._offsets = {hash_: _Moments(*sums) for hash_, sums in state["offsets"].items()}
         self._metrics = {hash_: _Moments(*sums) for hash_, sums in state["metrics"].items()}
+
+    def _late(self) -> str:
+        """Why outcomes cannot be compared with the past now, '' when they can."""
+        found = self._lateness
+        if found is None or found.began is None:
+            return ""
+        return f"OutcomesLate: {found.share:.1%} of the decisions got an outcome after kpi.maturesAfter; no verdict while it is so."
 
     def _no_verdict(self, now: datetime) -> str:
         """Why no drift verdict may be given now."""

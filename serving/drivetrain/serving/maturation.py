@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from drivetrain.api import decision_log as log
 from drivetrain.levers.grid import Booleans, Column, Floats
 from drivetrain.serving.contract import objects
+from drivetrain.serving.identity import issued_at
 
 FIXED: Final = (
     log.DECISION_ID,
@@ -128,7 +129,7 @@ class Maturation:
     """Holds decisions until they are older than `matures_after`, and the reports that came in the meantime.
 
     A report counts when it was made before its decision matured; the last correction among those wins. What comes later
-    is counted in `late`, and so is a decision that shows up after its cohort was closed.
+    is counted in `late`, and so is a decision that shows up after its cohort was closed; since this process began.
     """
 
     def __init__(self, matures_after: timedelta, watermark: datetime | None = None) -> None:
@@ -137,6 +138,7 @@ class Maturation:
         self.late = 0
         self._tables: list[pa.Table] = []
         self._reports: dict[str, list[Reported]] = {}
+        self._late_reports: list[float] = []
 
     def add_decisions(self, table: pa.Table) -> None:
         """Adds decisions as logged, any order, each id once."""
@@ -154,7 +156,17 @@ class Maturation:
         for row in table.to_pylist():
             values = {name: row[name] for name in names if row[name] is not None}
             report = Reported(row[log.SEQUENCE], row[log.REPORTED_AT], row[log.KPI], values)
-            self._reports.setdefault(row[log.DECISION_ID], []).append(report)
+            decided = issued_at(row[log.DECISION_ID])
+            if report.reported_at > decided + self.matures_after:
+                self.late += 1
+                self._late_reports.append(decided.timestamp())
+            else:
+                self._reports.setdefault(row[log.DECISION_ID], []).append(report)
+
+    def take_late(self) -> Floats:
+        """When the decisions were made whose outcomes came too late since this was last asked, seconds since 1970."""
+        taken, self._late_reports = self._late_reports, []
+        return np.array(taken, dtype=np.float64)
 
     @property
     def waiting(self) -> int:
@@ -184,11 +196,10 @@ class Maturation:
         """Drops reports of decisions that matured before they came, so that they do not pile up."""
         old = [id_ for id_, reports in self._reports.items() if max(r.reported_at for r in reports) < before]
         for id_ in old:
-            self.late += len(self._reports.pop(id_))
+            del self._reports[id_]
 
     def _last(self, reports: Sequence[Reported], deadline: datetime) -> Reported | None:
         timely = [report for report in reports if report.reported_at <= deadline]
-        self.late += len(reports) - len(timely)
         return max(timely, key=lambda report: (report.sequence, report.reported_at), default=None)
 
 

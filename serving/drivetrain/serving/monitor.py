@@ -142,6 +142,7 @@ class Monitor:
         if self._config is None or self._maturation is None:
             return
         self._read(at)
+        self._evidence.late(self._maturation.take_late())
         cohort = self._maturation.mature(self._watermark(at))
         if cohort is not None:
             self._evidence.feed(cohort)
@@ -237,7 +238,6 @@ class Monitor:
         document = {
             "form": _CHECKPOINT_FORM,
             "watermark": watermark.isoformat(),
-            "late": self._maturation.late,
             "evidence": self._evidence.state(),
         }
         self._store.put(f"{self._settings.monitor}/{_CHECKPOINT}", json.dumps(document).encode())
@@ -252,13 +252,12 @@ class Monitor:
         if folder != self._settings.monitor:
             key = adjustments_key(self._settings.monitor)
             self._store.put(key, canonical_json(self._adjustments).encode())
-        watermark, late = None, 0
+        watermark = None
         document = self._checkpoint(folder)
         if document is not None:
             self._evidence.restore(document["evidence"])
-            watermark, late = datetime.fromisoformat(document["watermark"]), document["late"]
+            watermark = datetime.fromisoformat(document["watermark"])
         self._maturation = Maturation(matures_after, watermark)
-        self._maturation.late = late
         self._decisions = LogTail(self._store, layout.DECISIONS, watermark)
         self._outcomes = LogTail(self._store, layout.OUTCOMES, watermark)
 
@@ -299,7 +298,7 @@ class Monitor:
         self._reported = (at, content)
 
     def _in_words(self, config: EndpointConfig) -> dict[str, str]:
-        words = self._sources.in_words() | in_words(self._adjustments, config)
+        words = self._evidence.in_words() | self._sources.in_words() | in_words(self._adjustments, config)
         return dict(list(words.items())[:16])
 
     def _report(self, at: datetime) -> ServingReport:

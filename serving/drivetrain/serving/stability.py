@@ -24,6 +24,7 @@ from drivetrain.evidence.histogram import Bins, Histogram
 from drivetrain.evidence.intervals import Bounds, OutOfBoundsError
 from drivetrain.levers.assignment import Arm
 from drivetrain.levers.grid import Booleans, Floats
+from drivetrain.serving.alarm import Alarm
 from drivetrain.serving.judged import Judged, Realised
 from drivetrain.serving.maturation import Cohort, instant
 
@@ -48,25 +49,14 @@ class Stability:
         drift = monitoring.drift
         self._slice_column = stable.policy.slices[0] if stable.policy.slices else None
         self._slice_names: list[str] = []
-        bounds = stable.target_bounds
-        has_model = stable.policy.model is not None
-        self._calibration: Calibration | None = None
-        self._kpi_drop: KpiDrop | None = None
-        if has_model and bounds is not None:
-            plan = CalibrationPlan(
-                bounds,
-                drift.calibration.tolerance,
-                _run_lengths(drift.calibration.false_alarms_per_year, rows_per_year),
-            )
-            self._calibration = Calibration(plan, sliced=self._slice_column is not None)
-        if has_model and config.holdout > 0 and stable.kpi_bounds is not None:
-            self._kpi_drop = KpiDrop(
-                CalibrationPlan(
-                    self._signed(stable.kpi_bounds),
-                    drift.kpi.tolerance,
-                    _run_lengths(drift.kpi.false_alarms_per_year, rows_per_year),
-                )
-            )
+        self._run_lengths = {
+            "calibration": _run_lengths(drift.calibration.false_alarms_per_year, rows_per_year),
+            "kpi": _run_lengths(drift.kpi.false_alarms_per_year, rows_per_year),
+        }
+        self._calibration, self._kpi_drop = self._detectors()
+        self._confirmation = stable.policy.objective.kpi.matures_after.total_seconds()
+        self._alarms = {"calibration": Alarm(), "kpi": Alarm()}
+        self._snapshots: list[tuple[float, dict[str, Any]]] = []
         rate = drift.covariate.false_alarms_per_year
         windows = timedelta(days=_YEAR_DAYS) / monitoring.window
         chances = CovariatePlan.of_rates(
@@ -94,13 +84,28 @@ class Stability:
         """Takes over a changed configuration of the same stable policy."""
         self._config = config
 
-    def feed(self, cohort: Cohort, outcome: Realised) -> None:
-        """Adds a matured cohort, valued by the stable policy's objective."""
+    def feed(self, cohort: Cohort, outcome: Realised, *, late_since: float | None = None) -> None:
+        """Adds a matured cohort, valued by the stable policy's objective.
+
+        `late_since`: too many outcomes of decisions from then on came late. What compares outcomes with the past goes
+        back to where it was before, and leaves out this cohort too.
+        """
         times = cohort.seconds
         since = self.since.timestamp() if self.since is not None else -np.inf
         recent = times > since
         if not recent.any():
             return
+        if late_since is not None:
+            self._go_back(late_since)
+        else:
+            self._keep_snapshot(float(times[recent][0]))
+            self._feed_outcomes(cohort, outcome, recent)
+            for name, severity in self._severities().items():
+                self._alarms[name].heard(severity, float(times[-1]))
+        if self._bins:
+            self._feed_covariates(cohort.where(recent))
+
+    def _feed_outcomes(self, cohort: Cohort, outcome: Realised, recent: Booleans) -> None:
         policy = np.asarray(cohort.texts(log.POLICY) == self._stable.hash, dtype=bool)
         arm = cohort.texts(log.ARM)
         chosen = np.asarray(cohort.texts(log.FALLBACK) == "", dtype=bool)
@@ -115,20 +120,22 @@ class Stability:
                 self._feed_kpi(cohort.where(compared), outcome.kpi[compared], stable_arm[compared])
         except OutOfBoundsError as error:
             self._halted, self._message = True, str(error)
-        if self._bins:
-            self._feed_covariates(cohort.where(recent))
 
-    def report(self, *, open_since: str) -> DriftEvidence:
-        """The detectors' words; `open_since` names what forbids a verdict now, '' when nothing does."""
+    def report(self, *, open_since: str, late: str = "") -> DriftEvidence:
+        """The detectors' words; `open_since` names what forbids a verdict now, '' when nothing does.
+
+        `late` says why outcomes cannot be compared with the past now.
+        """
         calibration, kpi = self._calibration_evidence(), self._kpi_evidence()
         covariate = self._covariate_evidence()
         miscalibrated = False
         if self._calibration is not None:
             miscalibrated = self._calibration.report().overall.miscalibrated
+        if late:
+            calibration, kpi = (_silenced(part, late) for part in (calibration, kpi))
         if open_since:
             covariate, calibration, kpi = (
-                part.model_copy(update={"severity": "None", "message": f"No verdict {open_since}.", "changed_at": None})
-                for part in (covariate, calibration, kpi)
+                _silenced(part, f"No verdict {open_since}.") for part in (covariate, calibration, kpi)
             )
         return DriftEvidence(covariate=covariate, calibration=calibration, kpi=kpi, miscalibrated=miscalibrated)
 
@@ -136,9 +143,7 @@ class Stability:
         """What a restart needs to go on exactly."""
         return {
             "stable": self._stable.hash,
-            "calibration": self._calibration.state() if self._calibration is not None else None,
-            "slices": self._slice_names,
-            "kpi": self._kpi_drop.state() if self._kpi_drop is not None else None,
+            "outcomes": self._outcome_state(),
             "window": self._window,
             "columns": {name: column.state() for name, column in self._columns.items()},
             "batches": self._batches,
@@ -147,11 +152,7 @@ class Stability:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes on from a state of the same policy."""
-        if self._calibration is not None and state["calibration"] is not None:
-            self._calibration.restore(state["calibration"])
-        if self._kpi_drop is not None and state["kpi"] is not None:
-            self._kpi_drop.restore(state["kpi"])
-        self._slice_names = list(state["slices"])
+        self._restore_outcomes(state["outcomes"])
         self._batches = state["batches"]
         self._halted, self._message = state["halted"]
         if state["window"] is not None:
@@ -159,6 +160,60 @@ class Stability:
             for name, column in state["columns"].items():
                 if name in self._columns:
                     self._columns[name].restore(column)
+
+    def _detectors(self) -> tuple[Calibration | None, KpiDrop | None]:
+        """New detectors of what outcomes tell, as far as the policy and its bounds allow them."""
+        stable, drift = self._stable, self._config.monitoring.drift
+        if stable.policy.model is None:
+            return None, None
+        calibration, kpi_drop = None, None
+        if (bounds := stable.target_bounds) is not None:
+            plan = CalibrationPlan(bounds, drift.calibration.tolerance, self._run_lengths["calibration"])
+            calibration = Calibration(plan, sliced=self._slice_column is not None)
+        if self._config.holdout > 0 and (bounds := stable.kpi_bounds) is not None:
+            plan = CalibrationPlan(self._signed(bounds), drift.kpi.tolerance, self._run_lengths["kpi"])
+            kpi_drop = KpiDrop(plan)
+        return calibration, kpi_drop
+
+    def _severities(self) -> dict[str, Severity]:
+        found = {}
+        if self._calibration is not None:
+            found["calibration"] = self._calibration.report().severity
+        if self._kpi_drop is not None:
+            found["kpi"] = self._kpi_drop.report().severity
+        return found
+
+    def _outcome_state(self) -> dict[str, Any]:
+        return {
+            "calibration": self._calibration.state() if self._calibration is not None else None,
+            "slices": list(self._slice_names),
+            "kpi": self._kpi_drop.state() if self._kpi_drop is not None else None,
+            "alarms": {name: alarm.state() for name, alarm in self._alarms.items()},
+        }
+
+    def _restore_outcomes(self, state: Mapping[str, Any]) -> None:
+        self._calibration, self._kpi_drop = self._detectors()
+        if self._calibration is not None and state["calibration"] is not None:
+            self._calibration.restore(state["calibration"])
+        if self._kpi_drop is not None and state["kpi"] is not None:
+            self._kpi_drop.restore(state["kpi"])
+        self._slice_names = list(state["slices"])
+        self._alarms = {name: Alarm(*times) for name, times in state["alarms"].items()}
+
+    def _keep_snapshot(self, first: float) -> None:
+        """Remembers the state before the decision made at `first`, four times in a maturation time."""
+        if self._snapshots and first < self._snapshots[-1][0] + self._confirmation / 4:
+            return
+        self._snapshots.append((first, self._outcome_state()))
+        while len(self._snapshots) > 1 and self._snapshots[1][0] <= first - 3 * self._confirmation:
+            del self._snapshots[0]
+
+    def _go_back(self, before: float) -> None:
+        """To the last state kept before that time, or the oldest one kept."""
+        while len(self._snapshots) > 1 and self._snapshots[-1][0] > before:
+            del self._snapshots[-1]
+        if self._snapshots:
+            self._restore_outcomes(self._snapshots[-1][1])
 
     def _feed_calibration(self, cohort: Cohort, target: Floats) -> None:
         assert self._calibration is not None
@@ -219,13 +274,22 @@ class Stability:
         report = self._calibration.report()
         name, strongest = report.strongest
         where = "overall" if name is None else f"{self._slice_column}={name}"
-        return _detector(strongest, report.severity, f"mean residual ({where})", self._message)
+        alarm = self._alarms["calibration"]
+        return _detector(
+            strongest, alarm.confirmed(self._confirmation), f"mean residual ({where})", self._trouble(alarm)
+        )
 
     def _kpi_evidence(self) -> DetectorEvidence:
         if self._kpi_drop is None:
             return DetectorEvidence(message="Needs a model, a holdout and a bounded KPI.")
         found = self._kpi_drop.report()
-        return _detector(found, found.severity, "advantage over the holdout", self._message)
+        alarm = self._alarms["kpi"]
+        return _detector(found, alarm.confirmed(self._confirmation), "advantage over the holdout", self._trouble(alarm))
+
+    def _trouble(self, alarm: Alarm) -> str:
+        if self._message or alarm.confirmed(self._confirmation) is not Severity.NONE or alarm.warn is None:
+            return self._message
+        return "It may have moved; judged once outcomes as late as twice kpi.maturesAfter are in."
 
     def _covariate_evidence(self) -> DetectorEvidence:
         if not self._columns:
@@ -266,6 +330,10 @@ def _detector(found: SliceReading, severity: Severity, what: str, trouble: str) 
         changed_at=instant(reading.began * 1e6) if alarmed else None,
         evidence=numbers,
     )
+
+
+def _silenced(found: DetectorEvidence, message: str) -> DetectorEvidence:
+    return found.model_copy(update={"severity": "None", "message": message, "changed_at": None})
 
 
 def _run_lengths(false_alarms_per_year: float, rows_per_year: float) -> RunLengths:

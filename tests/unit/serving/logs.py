@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from drivetrain.serving.decisions import Decisions, decide
+from drivetrain.serving.identity import Signer
 from drivetrain.serving.journal import Upload
 from drivetrain.serving.outcomes import Outcome, OutcomeContract, encode_outcomes
 from drivetrain.serving.records import encode_segment, frame, header
@@ -36,6 +37,7 @@ class Traffic:
         self._units = units
         self._count = 0
         self._segments = 0
+        self._signer = Signer(bytes(32), seed.to_bytes(6, "big"))
 
     def rows(self, count: int) -> list[dict[str, object]]:
         """Visits, each its own unit unless the number of units is bounded."""
@@ -53,7 +55,7 @@ class Traffic:
         """One decided batch: its objects, ids and decisions."""
         rows = self.serving.contract.rows(self.rows(count))
         self._segments += 1
-        ids = [f"d{self._segments:06d}-{number:04d}" for number in range(count)]
+        ids = list(self._signer.issue(count, at))
         decisions = decide(rows, ids, self.serving)
         columns = header(self.serving)
         frames = [columns.header, frame(decisions, ids, at, columns.objective)]

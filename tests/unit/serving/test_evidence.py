@@ -4,11 +4,12 @@ import json
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from drivetrain.api.policy import EndpointConfig
-from drivetrain.api.report import RolloutEvidence
+from drivetrain.api.report import DriftEvidence, RolloutEvidence
 from drivetrain.api.v1alpha1.lever import Exploration
 from drivetrain.api.v1alpha1.rollout import Analysis, AnalysisMetric, Monitoring
 from drivetrain.serving.evidence import Evidence, Findings
@@ -20,6 +21,7 @@ from tests.unit.serving.logs import START, Buys, Traffic, table, true_market
 from tests.unit.serving.worlds import World, policy, publish
 
 HOUR = timedelta(hours=1)
+QUARTER = HOUR / 4
 ANALYSIS = Analysis(
     metrics=(
         AnalysisMetric(name="purchase", better="Higher", tolerance=0.2),
@@ -43,12 +45,21 @@ def followed(serving: Serving, config: EndpointConfig | None = None) -> Evidence
     return evidence
 
 
-def cohorts(traffic: Traffic, batches: int, rows: int, buys: Buys, **outcomes: Any) -> list[Cohort]:
+def cohorts(
+    traffic: Traffic,
+    batches: int,
+    rows: int,
+    buys: Buys,
+    *,
+    start: timedelta = timedelta(0),
+    every: timedelta = timedelta(minutes=1),
+    **outcomes: Any,
+) -> list[Cohort]:
     """Matured cohorts, a minute apart, each answered in time."""
     maturation = Maturation(HOUR)
     result = []
     for number in range(batches):
-        at = START + timedelta(minutes=number)
+        at = START + start + number * every
         uploads, ids, decisions = traffic.decided(rows, at)
         maturation.add_decisions(table(uploads[0]))
         reported = traffic.outcomes(ids, decisions, buys, at + timedelta(seconds=30), **outcomes)
@@ -200,7 +211,14 @@ def test_a_change_in_how_customers_respond_is_severe_calibration_drift_and_quiet
     quiet = evidence.findings(START + 2 * HOUR, 0).drift
     assert quiet is not None
     assert (quiet.calibration.severity, quiet.kpi.severity) == ("None", "None")
-    for cohort in cohorts(traffic, 10, 300, steeper):
+    moved = cohorts(traffic, 10, 300, steeper, start=HOUR, every=QUARTER)
+    for cohort in moved[:3]:
+        evidence.feed(cohort)
+    early = evidence.findings(START + 2 * HOUR, 0).drift
+    assert early is not None
+    assert early.calibration.severity == "None"
+    assert "late" in early.calibration.message  # one more maturation time for outcomes that are on their way
+    for cohort in moved[3:]:
         evidence.feed(cohort)
     found = evidence.findings(START + 2 * HOUR, 0)
     assert found.drift is not None
@@ -208,6 +226,48 @@ def test_a_change_in_how_customers_respond_is_severe_calibration_drift_and_quiet
     assert found.drift.calibration.changed_at is not None
     assert found.explored_since_change > 0
     assert found.drift.covariate.severity == "None"
+
+
+@pytest.mark.parametrize("quiet", [1, 8], ids=["while the offset is measured", "after it was measured"])
+def test_a_burst_of_late_outcomes_is_no_drift_and_a_change_after_it_still_is(view: View, quiet: int) -> None:
+    serving, traffic = stable_only(view, holdout=0.05)
+    evidence = followed(serving)
+
+    def fed(batches: int, buys: Buys, start: int, share: float = 1.0) -> DriftEvidence:
+        for cohort in cohorts(traffic, batches, 300, buys, start=start * QUARTER, every=QUARTER, share=share):
+            evidence.feed(cohort)
+        found = evidence.findings(START + 100 * HOUR, 0).drift
+        assert found is not None
+        return found
+
+    assert fed(quiet, true_market, 0).calibration.severity == "None"
+    burst = fed(2, true_market, quiet, share=0.1).calibration  # nine of ten outcomes are still on their way
+    assert burst.severity == "None"
+    missing = np.repeat([(START + number * QUARTER).timestamp() for number in (quiet, quiet + 1)], 100)
+    evidence.late(missing)
+    during = fed(1, true_market, quiet + 2)
+    assert during.calibration.severity == "None"
+    assert during.calibration.message.startswith("OutcomesLate: 8.3%" if quiet == 8 else "OutcomesLate: 16.7%")
+    assert during.kpi.message.startswith("OutcomesLate")
+    assert "later than maturesAfter" in evidence.in_words()["outcomes"]
+    after = fed(20, true_market, quiet + 3)
+    assert (after.calibration.severity, after.kpi.severity) == ("None", "None")
+    assert after.calibration.evidence["offset"].startswith(("0.0", "-0.0"))
+    assert not after.miscalibrated
+    assert not evidence.in_words()
+    assert fed(12, steeper, quiet + 23).calibration.severity == "Severe"
+
+
+def test_few_late_outcomes_hold_back_no_verdict(view: View) -> None:
+    serving, traffic = stable_only(view)
+    evidence = followed(serving)
+    for number, cohort in enumerate(cohorts(traffic, 8, 300, true_market, every=QUARTER)):
+        evidence.late(np.full(3, (START + number * QUARTER).timestamp()))
+        evidence.feed(cohort)
+    drift = evidence.findings(START + 100 * HOUR, 0).drift
+    assert drift is not None
+    assert "stays near" in drift.calibration.message
+    assert evidence.in_words()["outcomes"].startswith("1.0%")
 
 
 def test_no_drift_verdict_is_given_while_a_rollout_is_open_or_nothing_has_matured(view: View, world: World) -> None:

@@ -36,8 +36,8 @@ def test_a_cohort_is_all_decisions_up_to_the_watermark_in_decision_order(view: V
     second = maturation.mature(START + HOUR)
     assert first is not None
     assert second is not None
-    assert first.table.column(log.DECISION_ID).to_pylist() == ids_early
-    assert second.table.column(log.DECISION_ID).to_pylist() == ids_late
+    assert first.table.column(log.DECISION_ID).to_pylist() == sorted(ids_early)
+    assert second.table.column(log.DECISION_ID).to_pylist() == sorted(ids_late)
     assert maturation.waiting == 0
 
 
@@ -59,6 +59,8 @@ def test_the_last_correction_made_in_time_counts_and_later_ones_are_late(view: V
     assert cohort.reported("label.purchase") == [0.0, None, None]
     assert cohort.answered.tolist() == [True, False, False]
     assert maturation.late == 1
+    assert maturation.take_late().tolist() == [START.timestamp()]
+    assert maturation.take_late().tolist() == []
 
 
 def test_a_decision_that_shows_up_after_its_cohort_closed_is_counted_as_late(view: View) -> None:
