@@ -96,7 +96,8 @@ def _increments(rollout: Rollout, story: Story, weight: float, *, adjusted: bool
     nothing = np.zeros_like(kpi.y)
     m_stable = nothing if kpi.m_stable is None else kpi.m_stable
     m_candidate = nothing if kpi.m_candidate is None else kpi.m_candidate
-    return increments(cohort.candidate, weights, kpi.y, m_stable, m_candidate)[0]
+    found: Floats = increments(cohort.candidate, weights, kpi.y, m_stable, m_candidate)[0]
+    return found
 
 
 def peeking(

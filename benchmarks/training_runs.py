@@ -30,7 +30,7 @@ from drivetrain.local.statedir import StateDir
 from tests.support.api_server import free_ports
 from tests.support.builders import a_project, a_run
 
-NOT_NEEDED = frozenset({"mlflow", "ray", "agent", "operator", "kube-controller-manager", "versitygw"})
+NOT_NEEDED = frozenset({"mlflow", "ray", "agent", "operator", "kube-controller-manager"})
 QUIET_SECONDS = 8.0
 REST_SECONDS = 30.0
 WRITES = ("create", "patch", "update", "delete")
