@@ -130,7 +130,7 @@ def test_a_wrong_row_is_refused_by_its_number_and_field(story: Story) -> None:
     rows = [ROW, {**ROW, "tenure": "long"}, without]
     status, answer = story.renewals.ask("/v1/decide", "decide", {"rows": rows})
     assert status == 422
-    assert [(each["row"], each["field"]) for each in answer["problems"]] == [(1, "tenure"), (2, "spend")]
+    assert [(each["row"], each["field"]) for each in answer["error"]["problems"]] == [(1, "tenure"), (2, "spend")]
 
 
 def test_kubectl_shows_at_a_glance_what_is_going_on(story: Story, tmp_path: Path) -> None:
