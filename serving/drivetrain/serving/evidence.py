@@ -134,9 +134,10 @@ class Evidence:
         assert self._lateness is not None
         self._lateness.late(decided)
 
-    def in_words(self) -> dict[str, str]:
-        """What status says of late outcomes."""
-        return self._lateness.in_words() if self._lateness is not None else {}
+    def in_words(self, now: datetime) -> dict[str, str]:
+        """What status says of late outcomes and of decisions that people overrode."""
+        late = self._lateness.in_words() if self._lateness is not None else {}
+        return late | (self._worth.compliance(now) if self._worth is not None else {})
 
     def findings(self, now: datetime, weight: int) -> Findings:
         """What is reported; `weight` is what all replicas apply, 0 while they differ."""
@@ -219,7 +220,9 @@ class Evidence:
         found = self._lateness
         if found is None or found.began is None:
             return ""
-        return f"OutcomesLate: {found.share:.1%} of the decisions got an outcome after kpi.maturesAfter; no verdict while it is so."
+        return (
+            f"OutcomesLate: {found.share:.1%} of the decisions got an outcome after kpi.maturesAfter; no verdict now."
+        )
 
     def _no_verdict(self, now: datetime) -> str:
         """Why no drift verdict may be given now."""

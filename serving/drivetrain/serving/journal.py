@@ -8,6 +8,7 @@ point, writes the same object. A folder whose lock can be taken belongs to nobod
 Monitor, closes and uploads what is left in it.
 """
 
+import errno
 import fcntl
 import os
 import shutil
@@ -23,6 +24,8 @@ from drivetrain.store import ObjectStore
 
 _HEADER: Final = struct.Struct("<II")
 _LOCK: Final = "lock"
+UNSENT_LIMIT: Final = 1 << 30
+"""Bytes of one writer that wait for the store at most; a journal that is full refuses decisions."""
 
 
 class Encoder(Protocol):
@@ -42,9 +45,10 @@ class Upload:
 class Journal:
     """One writer's journal; its methods may be called from several threads."""
 
-    def __init__(self, folder: Path, writer: str) -> None:
+    def __init__(self, folder: Path, writer: str, limit: int = UNSENT_LIMIT) -> None:
         """Makes and claims `<folder>/<writer>`, which must be new: writers are named anew by every process."""
         self.writer = writer
+        self._limit = limit
         self._folder = folder / writer
         hidden = folder / f".{writer}"  # only a folder whose lock is held may be seen by `recover`
         hidden.mkdir(parents=True)
@@ -52,6 +56,7 @@ class Journal:
         hidden.rename(self._folder)
         self._guard = threading.Lock()
         self._sequence = 1
+        self._unsent = 0
         self._header = b""
         self._empty = True
         self._file = self._open()
@@ -65,15 +70,18 @@ class Journal:
     def append(self, payload: bytes) -> None:
         """Adds a frame; returns once the kernel has it, which the death of this process cannot undo.
 
-        Raises OSError when the disk refuses it: then nothing may be answered.
+        Raises OSError when the disk refuses it, or too much waits for the store: then nothing may be answered.
         """
         frame = _framed(payload)
         with self._guard:
+            if self._unsent + len(frame) > self._limit:
+                raise OSError(errno.EDQUOT, "too many decisions wait for the store", str(self._folder))
             if self._empty:
                 frame = _framed(self._header) + frame
             written = os.write(self._file, frame)
             while written < len(frame):
                 written += os.write(self._file, frame[written:])
+            self._unsent += len(frame)
             self._empty = False
 
     def rotate(self) -> None:
@@ -93,7 +101,11 @@ class Journal:
 
     def upload_closed(self, store: ObjectStore, encode: Encoder) -> int:
         """Uploads and deletes closed segments, oldest first; returns how many. StoreError leaves the rest for later."""
-        return _upload(self._folder, self.writer, store, encode)
+        try:
+            return _upload(self._folder, self.writer, store, encode)
+        finally:
+            with self._guard:
+                self._unsent = sum(path.stat().st_size for path in self._folder.glob("[0-9]*"))
 
     def close(self) -> None:
         """Closes the segment and lets the folder go; what is not uploaded yet is left to the next replica."""

@@ -57,7 +57,7 @@ class Lateness:
         if not self._late or not self._matured:
             return {}
         return {
-            "outcomes": f"{self.share:.1%} of the decisions got one that came later than maturesAfter; it changes no evidence"
+            "outcomes": f"{self.share:.1%} of the decisions got one later than maturesAfter, which changes no evidence"
         }
 
     def state(self) -> dict[str, Any]:

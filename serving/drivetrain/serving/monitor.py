@@ -280,9 +280,14 @@ class Monitor:
         return document if document.get("form") == _CHECKPOINT_FORM else None
 
     def _fill_book(self, at: datetime) -> None:
-        """Remembers the outcomes of the last day, so that repetitions keep their numbers across restarts."""
-        for key in LogTail(self._store, layout.OUTCOMES, at - BOOK_SPAN).poll(at, []):
-            table = self._table(key, None).select([log.DECISION_ID, log.CONTENT, log.SEQUENCE])
+        """Remembers the latest outcomes of the last day, so that repetitions keep their numbers across restarts."""
+        keys = LogTail(self._store, layout.OUTCOMES, at - BOOK_SPAN).poll(at, [])
+        tables: list[pa.Table] = []
+        for key in sorted(keys, key=lambda key: key.rpartition("/")[0], reverse=True):  # by the hour
+            tables.append(self._table(key, None).select([log.DECISION_ID, log.CONTENT, log.SEQUENCE]))
+            if sum(table.num_rows for table in tables) >= self._book.limit:
+                break
+        for table in reversed(tables):
             for row in table.to_pylist():
                 self._book.remember(row[log.DECISION_ID], row[log.CONTENT], row[log.SEQUENCE])
 
@@ -297,8 +302,8 @@ class Monitor:
         self._writer.write(report)
         self._reported = (at, content)
 
-    def _in_words(self, config: EndpointConfig) -> dict[str, str]:
-        words = self._evidence.in_words() | self._sources.in_words() | in_words(self._adjustments, config)
+    def _in_words(self, config: EndpointConfig, at: datetime) -> dict[str, str]:
+        words = self._evidence.in_words(at) | self._sources.in_words() | in_words(self._adjustments, config)
         return dict(list(words.items())[:16])
 
     def _report(self, at: datetime) -> ServingReport:
@@ -326,7 +331,7 @@ class Monitor:
             explored=findings.explored,
             explored_since_change=findings.explored_since_change,
             data_fingerprint=self._sources.fingerprint,
-            adjusted=self._in_words(config),
+            adjusted=self._in_words(config, at),
         )
 
 

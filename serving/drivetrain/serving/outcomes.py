@@ -18,6 +18,9 @@ from drivetrain.serving.identity import Signer
 from drivetrain.serving.journal import Upload
 from drivetrain.serving.records import object_place, parquet
 
+BOOK_LIMIT: Final = 500_000
+"""Decisions whose reports are remembered."""
+
 _ID: Final = "decisionId"
 _APPLIED: Final = "applied"
 
@@ -42,26 +45,35 @@ class Outcome:
 class OutcomeBook:
     """Numbers the reports of each decision: equal content keeps its number, other content gets the next one.
 
-    One book per endpoint. It is a memory of the outcome log, from which it can be rebuilt with `remember`.
+    One book per endpoint. It is a memory of the outcome log, from which it can be rebuilt with `remember`. It holds the
+    `limit` decisions that were reported first most recently; a report about an older one is numbered as its first.
     """
 
-    _known: dict[str, list[str]] = field(default_factory=dict)
+    limit: int = BOOK_LIMIT
+    _known: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def number(self, reports: Sequence[tuple[str, str]]) -> list[int]:
         """The sequence of each (decision id, content)."""
         numbers = []
         for decision_id, content in reports:
-            known = self._known.setdefault(decision_id, [])
+            known = self._known.get(decision_id, ())
             if content not in known:
-                known.append(content)
+                known = (*known, content)
+                self._keep(decision_id, known)
             numbers.append(known.index(content))
         return numbers
 
     def remember(self, decision_id: str, content: str, sequence: int) -> None:
-        """Restores one report from the log."""
-        known = self._known.setdefault(decision_id, [])
+        """Restores one report from the log, the older ones first."""
+        known = list(self._known.get(decision_id, ()))
         known.extend([""] * (sequence + 1 - len(known)))
         known[sequence] = content
+        self._keep(decision_id, tuple(known))
+
+    def _keep(self, decision_id: str, contents: tuple[str, ...]) -> None:
+        if len(self._known) >= self.limit and decision_id not in self._known:
+            del self._known[next(iter(self._known))]
+        self._known[decision_id] = contents
 
     def __len__(self) -> int:
         return len(self._known)

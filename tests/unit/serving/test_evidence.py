@@ -1,5 +1,6 @@
 """What matured decisions prove, and what they must not."""
 
+import dataclasses
 import json
 from datetime import timedelta
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from drivetrain.api import decision_log as log
 from drivetrain.api.policy import EndpointConfig
 from drivetrain.api.report import DriftEvidence, RolloutEvidence
 from drivetrain.api.v1alpha1.lever import Exploration
@@ -188,6 +190,38 @@ def test_a_missing_outcome_means_what_is_declared(view: View, world: World, when
         assert 150 < counted < 250
 
 
+def test_an_arm_that_reports_less_often_halts_a_canary_that_excludes_missing_outcomes(view: View, world: World) -> None:
+    kpi = {"name": "margin", "unit": "USD", "minimum": "-1", "maximum": "1", "maturesAfter": "1h"}
+    kpi["whenMissing"] = "Exclude"
+    stable = policy(publish(world.store), kpi=kpi)
+    candidate = policy(publish(world.store, slope=8.0), version="2", kpi=kpi)
+    serving = view(stable=stable, candidate=candidate)
+    evidence = followed(serving)
+    draws = np.random.default_rng(1)
+    for cohort in cohorts(Traffic(serving), 4, 400, true_market):
+        silent = (cohort.texts(log.ARM) == "candidate") & (draws.random(len(cohort)) < 0.5)
+        kept = [None if gone else report for gone, report in zip(silent.tolist(), cohort.reports, strict=True)]
+        evidence.feed(Cohort(cohort.table, tuple(kept)))
+    found = rollout_of(evidence.findings(START + 2 * HOUR, 50))
+    assert found.halted == "SampleRatioMismatch"
+    assert "more often" in found.message
+
+
+def test_compliance_is_the_share_of_decisions_that_nobody_overrode(view: View) -> None:
+    serving, traffic = stable_only(view)
+    evidence = followed(serving)
+    (cohort,) = cohorts(traffic, 1, 200, true_market)
+    evidence.feed(cohort)
+    assert "compliance" not in evidence.in_words(START + 2 * HOUR)
+    raised = [
+        dataclasses.replace(report, values={**report.values, "applied.price": 2.09, "applied.discount": 0.0})
+        for report in cohort.reports
+        if report is not None
+    ]
+    evidence.feed(Cohort(cohort.table, (*cohort.reports[:150], *raised[150:])))
+    assert evidence.in_words(START + 2 * HOUR)["compliance"].startswith("87.5% of 400")
+
+
 MONITORED = Monitoring(decisions_per_day=20_000)
 
 
@@ -249,12 +283,12 @@ def test_a_burst_of_late_outcomes_is_no_drift_and_a_change_after_it_still_is(vie
     assert during.calibration.severity == "None"
     assert during.calibration.message.startswith("OutcomesLate: 8.3%" if quiet == 8 else "OutcomesLate: 16.7%")
     assert during.kpi.message.startswith("OutcomesLate")
-    assert "later than maturesAfter" in evidence.in_words()["outcomes"]
+    assert "later than maturesAfter" in evidence.in_words(START + 2 * HOUR)["outcomes"]
     after = fed(20, true_market, quiet + 3)
     assert (after.calibration.severity, after.kpi.severity) == ("None", "None")
     assert after.calibration.evidence["offset"].startswith(("0.0", "-0.0"))
     assert not after.miscalibrated
-    assert not evidence.in_words()
+    assert not evidence.in_words(START + 2 * HOUR)
     assert fed(12, steeper, quiet + 23).calibration.severity == "Severe"
 
 
@@ -267,7 +301,7 @@ def test_few_late_outcomes_hold_back_no_verdict(view: View) -> None:
     drift = evidence.findings(START + 100 * HOUR, 0).drift
     assert drift is not None
     assert "stays near" in drift.calibration.message
-    assert evidence.in_words()["outcomes"].startswith("1.0%")
+    assert evidence.in_words(START + 2 * HOUR)["outcomes"].startswith("1.0%")
 
 
 def test_no_drift_verdict_is_given_while_a_rollout_is_open_or_nothing_has_matured(view: View, world: World) -> None:

@@ -73,6 +73,18 @@ def test_a_lost_answer_of_the_store_repeats_the_same_object(tmp_path: Path) -> N
     assert contents(store) == first
 
 
+def test_a_journal_that_waits_too_long_for_the_store_refuses_until_it_is_uploaded(tmp_path: Path) -> None:
+    store, journal = DirectoryStore(tmp_path / "s"), Journal(tmp_path / "j", "w", limit=200)
+    for _ in range(2):
+        for _ in range(3):
+            journal.append(b"x" * 50)
+            journal.rotate()
+        with pytest.raises(OSError, match="wait for the store"):
+            journal.append(b"x" * 50)
+        journal.upload_closed(store, joined)
+    assert list(contents(store).values()) == [b"|" + b"x" * 50] * 6
+
+
 def test_a_living_writers_journal_is_left_alone(tmp_path: Path) -> None:
     store, journal = DirectoryStore(tmp_path / "s"), Journal(tmp_path / "j", "w")
     journal.append(b"a")
