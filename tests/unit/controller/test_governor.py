@@ -123,6 +123,11 @@ def test_a_drift_that_a_run_answered_is_not_answered_again() -> None:
     assert cause_of(situation(a_ledger(answer, a_run()), report=DRIFTED)) is None
 
 
+def test_a_drift_whose_answer_somebody_deleted_is_left_to_people() -> None:
+    answer = a_run(2, "Calibration", at=NOW - timedelta(hours=20), finished="Deleted", verdict="")
+    assert cause_of(situation(a_ledger(answer, a_run()), report=DRIFTED)) is None
+
+
 def test_a_drift_whose_answer_was_refused_by_its_gates_is_answered_again() -> None:
     answer = a_run(2, "Calibration", at=NOW - timedelta(hours=20), finished="Refused", verdict="Refused")
     assert cause_of(situation(a_ledger(answer, a_run()), report=DRIFTED)) == "Calibration"

@@ -169,14 +169,15 @@ def legible(evidence: str) -> str:
 def _answers(s: Situation, found: DetectorEvidence) -> bool:
     """Whether a run was started for this drift already and may still turn out well.
 
-    One that was refused by its gates or failed answers nothing: after the cooldown there is more data to try with.
+    One that was refused by its gates or failed answers nothing: after the cooldown there is more data to try with. One
+    that was deleted does: whoever deleted it wants none, and a read from the past that lacks it must start no second.
     """
     promoted = s.serving.stable.since if s.serving and s.serving.stable else None
     begun = max((each for each in (found.changed_at, promoted) if each is not None), default=None)
     for run in s.ledger.runs:
         if run.cause not in DRIFT_CAUSES or (begun is not None and run.at < begun):
             continue
-        if run.finished in ("", "Approved") and run.verdict in ("", "Promoted"):
+        if run.finished in ("", "Approved", "Deleted") and run.verdict in ("", "Promoted"):
             return True
     return False
 
