@@ -114,21 +114,22 @@ def test_a_project_without_kuberay_starts_its_run_which_says_so() -> None:
 def test_a_pod_without_its_mounted_keys_names_their_secret() -> None:
     bench = starting()
     labels: JSON = {OWNER_UID_LABEL: uid_of(bench.read(DEPLOYMENT, "shop"))}
-    waiting: JSON = {"name": "ray-head", "state": {"waiting": {"reason": "ContainerCreating"}}}
+    since = "2026-01-01T00:00:00Z"
+    condition: JSON = {"type": "PodReadyToStartContainers", "status": "False", "lastTransitionTime": since}
     bench.cluster.put(
         {
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {"name": "head", "namespace": NAMESPACE, "labels": labels},
             "spec": {"volumes": [{"name": "keys", "secret": {"secretName": "shop-keys"}}]},
-            "status": {"startTime": "2026-01-01T00:00:00Z", "containerStatuses": [waiting]},
+            "status": {"phase": "Pending", "conditions": [condition]},
         }
     )
     wake = bench.look()
     assert wake is not None
-    assert wake.total_seconds() == 60
-    bench.pass_time(minutes=1)
+    assert wake.total_seconds() == 30
+    bench.pass_time(seconds=30)
     bench.look()
-    reason, message = told(bench, "Reconciling")
-    assert reason == "Mounting"
+    reason, message = told(bench, "Stalled")
+    assert reason == "VolumesMissing"
     assert "It mounts Secret shop-keys" in message

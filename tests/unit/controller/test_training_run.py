@@ -295,10 +295,12 @@ def test_a_missing_secret_stalls_the_run_until_it_is_there() -> None:
     assert bench.said("Stalled") is None
 
 
-def creating(started: str = "2026-01-01T00:00:00Z", **condition: JSON) -> dict[str, JSON]:
+def creating(sandbox: str) -> dict[str, JSON]:
+    """A Pod on its node, with or without its sandbox."""
+    since = "2026-01-01T00:00:00Z"
     waiting: JSON = {"name": "ray-head", "state": {"waiting": {"reason": "ContainerCreating"}}}
-    conditions: list[JSON] = [dict(condition)] if condition else []
-    return {"startTime": started, "containerStatuses": [waiting], "conditions": conditions}
+    condition: JSON = {"type": "PodReadyToStartContainers", "status": sandbox, "lastTransitionTime": since}
+    return {"phase": "Pending", "containerStatuses": [waiting], "conditions": [condition]}
 
 
 MOUNTS: JSON = {
@@ -310,20 +312,20 @@ MOUNTS: JSON = {
 }
 
 
-def test_a_pod_that_is_long_in_creation_names_the_secrets_that_it_mounts() -> None:
+def test_a_pod_that_waits_for_its_volumes_names_the_secrets_that_it_mounts() -> None:
     bench = RunBench()
     bench.look()
     bench.job("Initializing")
-    bench.pod("head", spec=MOUNTS, status=creating())
-    assert bench.look() == timedelta(minutes=1)
+    bench.pod("head", spec=MOUNTS, status=creating("False"))
+    assert bench.look() == timedelta(seconds=30)
     assert (bench.said("Reconciling") or ("", "", ""))[1] == "Starting"
-    bench.pass_time(minutes=1)
+    bench.pass_time(seconds=30)
     bench.look()
-    reconciling = bench.said("Reconciling")
-    assert reconciling is not None
-    assert reconciling[1] == "Mounting"
-    assert "It mounts Secret warehouse: create what is missing" in reconciling[2]
-    bench.pass_time(minutes=14)
+    stalled = bench.said("Stalled")
+    assert stalled is not None
+    assert stalled[1] == "VolumesMissing"
+    assert "It mounts Secret warehouse: create what is missing" in stalled[2]
+    bench.pass_time(minutes=15)
     bench.look()
     assert "It mounts Secret warehouse" in bench.record.failures[-1]
 
@@ -332,7 +334,7 @@ def test_a_pod_that_pulls_its_image_is_not_said_to_wait_for_secrets() -> None:
     bench = RunBench()
     bench.look()
     bench.job("Initializing")
-    bench.pod("head", spec=MOUNTS, status=creating(type="PodReadyToStartContainers", status="True"))
+    bench.pod("head", spec=MOUNTS, status=creating("True"))
     bench.pass_time(minutes=5)
     bench.look()
     assert (bench.said("Reconciling") or ("", "", ""))[1] == "Starting"

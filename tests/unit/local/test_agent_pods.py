@@ -86,10 +86,13 @@ def test_an_optional_secret_may_be_missing() -> None:
 
 def test_a_volume_without_its_config_map_is_an_event_and_the_container_is_being_created() -> None:
     pod = a_pod(volumes=[{"name": "spec", "configMap": {"name": "train-spec"}}])
-    (effect,) = told(pod, a_world(pod))
-    assert effect == Tell(
+    (event, status) = told(pod, a_world(pod))
+    assert event == Tell(
         pod, "Warning", "FailedMount", 'MountVolume.SetUp failed for volume "spec" : configmap "train-spec" not found'
     )
+    assert isinstance(status, SetStatus)
+    said = {text(each, "type"): text(each, "status") for each in documents(status.status, "conditions")}
+    assert said["PodReadyToStartContainers"] == "False"
 
 
 def test_a_pod_is_ready_when_everything_is_there() -> None:

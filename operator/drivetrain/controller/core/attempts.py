@@ -17,8 +17,8 @@ FORMER_CLUSTERS = 20
 FAILURES = 10
 LOST_AFTER = timedelta(minutes=5)
 """How long past its grace a Pod on a lost node still blocks the next attempt."""
-CREATED_WITHIN = timedelta(minutes=1)
-"""How long a container may be in creation before what it mounts is named."""
+MOUNTED_WITHIN = timedelta(seconds=30)
+"""How long a Pod on its node may wait for its volumes and network before what it mounts is named."""
 _CREATING = ("ContainerCreating", "PodInitializing")
 
 
@@ -149,40 +149,31 @@ def trouble(pods: Sequence[Document]) -> tuple[str, str]:
     return "", ""
 
 
-def mounting(pods: Sequence[Document], now: datetime) -> str:
-    """The Secrets of the first Pod that is in creation for too long, empty where there is none.
+def unmounted(pods: Sequence[Document], now: datetime) -> str:
+    """The Secrets of the first Pod that waits for its volumes for too long, empty where none does.
 
-    A Pod does not tell that a volume is missing, only events do, which the operator may not read. A Pod that has its
-    sandbox has its volumes as well, and pulls images.
+    A Pod does not say which volume is missing; events do, which the operator may not read.
     """
     for pod in pods:
-        due = creation_due(pod)
-        secrets = _mounted_secrets(pod)
+        due, secrets = mount_due(pod), _mounted_secrets(pod)
         if due is None or now < due or not secrets:
             continue
         named = " and ".join(f"Secret {name}" for name in secrets)
         return (
-            f"Pod {name_of(pod)} is in creation for more than {CREATED_WITHIN}. It mounts {named}: create what is "
-            f"missing and it goes on. `kubectl describe pod {name_of(pod)}` tells what it waits for."
+            f"Pod {name_of(pod)} has waited for its volumes for {MOUNTED_WITHIN.seconds} s. It mounts {named}: create "
+            f"what is missing and it goes on. `kubectl describe pod {name_of(pod)}` tells more."
         )
     return ""
 
 
-def creation_due(pod: Document) -> datetime | None:
-    """Until when the containers should be created; None where they are, or wait for something else."""
-    started = moment(text(pod, "status", "startTime"))
-    reasons = {
-        text(each, "state", "waiting", "reason")
-        for key in ("initContainerStatuses", "containerStatuses")
-        for each in documents(pod, "status", key)
-    }
-    sandboxed = any(
-        (text(each, "type"), text(each, "status")) == ("PodReadyToStartContainers", "True")
-        for each in documents(pod, "status", "conditions")
-    )
-    if started is None or sandboxed or reasons.isdisjoint(_CREATING) or text(pod, "metadata", "deletionTimestamp"):
-        return None
-    return started + CREATED_WITHIN
+def mount_due(pod: Document) -> datetime | None:
+    """Until when the Pod should have its volumes; None where it has them, as every Pod that pulls an image has."""
+    for each in documents(pod, "status", "conditions"):
+        if (text(each, "type"), text(each, "status")) == ("PodReadyToStartContainers", "False"):
+            since = moment(text(each, "lastTransitionTime"))
+            over = text(pod, "metadata", "deletionTimestamp") or text(pod, "status", "phase") in ("Succeeded", "Failed")
+            return since + MOUNTED_WITHIN if since is not None and not over else None
+    return None
 
 
 def _mounted_secrets(pod: Document) -> tuple[str, ...]:

@@ -357,7 +357,7 @@ def _wake_after(
     observed: DeploymentObserved, ledger: DeploymentLedger, deployment: Deployment, now: datetime
 ) -> timedelta | None:
     """The next deadline that no event announces."""
-    times = [due for due in map(attempts.creation_due, observed.pods) if due is not None]
+    times = [due for due in map(attempts.mount_due, observed.pods) if due is not None]
     if ledger.pending_since is not None:
         times.append(ledger.pending_since + PENDING_WITHIN)
     if ledger.switched_at is not None:

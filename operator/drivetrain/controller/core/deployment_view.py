@@ -154,7 +154,7 @@ def _conditions(view: View, now: datetime) -> tuple[tuple[Condition, ...], str]:
         others.append(condition("Degraded", "True", degraded))
     if not view.serves and view.fault is None:
         starting = _starting(view, now)
-        stalled = starting.reason not in ("Starting", "Loading", "Mounting")
+        stalled = starting.reason not in ("Starting", "Loading")
         state = conditions(
             ready=False,
             why=starting,
@@ -185,9 +185,10 @@ def _starting(view: View, now: datetime) -> Fact:
     if (failure := view.application_failure) is not None:
         return failure
     told = told or attempts.unschedulable(view.observed.pods)
-    mounting = "" if told else attempts.mounting(view.observed.pods, now)
-    told = told or mounting or applications.progress(view.service(view.ledger.revision or view.ledger.pending_revision))
-    reason = "ClusterNotReady" if is_overdue(view.ledger, now) else "Mounting" if mounting else "Starting"
+    if not told and (unmounted := attempts.unmounted(view.observed.pods, now)):
+        return Fact("VolumesMissing", unmounted)
+    told = told or applications.progress(view.service(view.ledger.revision or view.ledger.pending_revision))
+    reason = "ClusterNotReady" if is_overdue(view.ledger, now) else "Starting"
     return Fact(reason, told or "The Ray cluster of the endpoint is starting.")
 
 

@@ -158,7 +158,7 @@ def due(ledger: RunLedger, facts: RunFacts) -> tuple[datetime, str] | None:
     why = (
         attempts.trouble(facts.attempt_pods)[1]
         or attempts.unschedulable(facts.attempt_pods)
-        or attempts.mounting(facts.attempt_pods, until)
+        or attempts.unmounted(facts.attempt_pods, until)
         or "no Pod says why."
     )
     return until, f"the job did not run {READY_WITHIN} after it got its resources: {why}"

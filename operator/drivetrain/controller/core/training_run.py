@@ -231,7 +231,7 @@ def _wake_after(facts: RunFacts, ledger: RunLedger, now: datetime) -> timedelta 
             times.append(ledger.active_since + facts.run.spec.deadline - timedelta(seconds=ledger.active_seconds))
         if facts.phase in ENDED or missing_secret(facts):
             times.append(now + RETRY)
-        times += [due for due in map(attempts.creation_due, facts.attempt_pods) if due is not None and due > now]
+        times += [due for due in map(attempts.mount_due, facts.attempt_pods) if due is not None and due > now]
     elif not facts.run.spec.suspend:
         times.append(now + RETRY)
     return max(min(times) - now, timedelta(seconds=1)) if times else None
@@ -291,7 +291,10 @@ def _conditions(facts: RunFacts, ledger: RunLedger, now: datetime) -> tuple[tupl
             "SecretMissing", f"{secret}. Create the Secret with the keys that the project names; the run goes on."
         )
         return (*conditions(ready=False, why=why, stalled=why), reserved), why.message
-    why = _under_way(facts, now)
+    if unmounted := attempts.unmounted(facts.attempt_pods, now):
+        why = Fact("VolumesMissing", unmounted)
+        return (*conditions(ready=False, why=why, stalled=why), reserved), why.message
+    why = _under_way(facts)
     return (
         *conditions(ready=False, why=why, reconciling=why),
         reserved,
@@ -312,7 +315,7 @@ def _between(facts: RunFacts, ledger: RunLedger, now: datetime) -> Fact:
     return Fact("Restarting" if ledger.attempt else "Starting", f"{waits}{last}")
 
 
-def _under_way(facts: RunFacts, now: datetime) -> Fact:
+def _under_way(facts: RunFacts) -> Fact:
     """What the open attempt is doing."""
     if not facts.quota.reserved:
         return Fact("Queued", facts.quota.message)
@@ -323,6 +326,4 @@ def _under_way(facts: RunFacts, now: datetime) -> Fact:
         return Fact("Ending", "The job has ended; its result is awaited.")
     reason, told = attempts.trouble(facts.attempt_pods)
     told = told or attempts.unschedulable(facts.attempt_pods)
-    if not told and (mounting := attempts.mounting(facts.attempt_pods, now)):
-        return Fact("Mounting", mounting)
     return Fact("Starting", f"The Ray cluster is starting. {reason} {told}".strip())

@@ -106,6 +106,7 @@ def pod_status(pod: Document, fault: ContainerError | None, world: World) -> Doc
         )
     unready = "" if up else "ContainersNotReady"
     conditions = [
+        _pod_condition(before, "PodReadyToStartContainers", not isinstance(fault, MountError), now, ""),
         _pod_condition(before, "PodScheduled", True, now, ""),
         _pod_condition(before, "Initialized", True, now, ""),
         _pod_condition(before, "ContainersReady", up, now, unready),
