@@ -31,19 +31,19 @@ APPLICATION = "juice"
 class Server:
     """A server in a process tree of its own."""
 
-    def __init__(self, kind: str, folder: Path, shop: Shop, log: Path) -> None:
+    def __init__(self, kind: str, folder: Path, shop: Shop, haproxy: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = int(probe.getsockname()[1])
-        self.kind, self._shop = kind, shop
+        self.kind = kind
+        self._log = shop.root / f"{kind}.log"
         self.path = f"/{APPLICATION}/v1/decide" if kind == "ours" else "/decide"
         self.headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
         env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.served", kind, str(self.port), str(folder)],
-            stdin=subprocess.PIPE, stdout=log.open("wb"), stderr=subprocess.STDOUT, cwd=ROOT,
-            start_new_session=True, env=env | (_our_environment(shop) if kind == "ours" else {}),
+            stdin=subprocess.PIPE, stdout=self._log.open("wb"), stderr=subprocess.STDOUT, cwd=ROOT,
+            start_new_session=True, env=env | (_our_environment(shop, haproxy) if kind == "ours" else {}),
         )  # fmt: skip
-        self._log = log
         self.tree = Tree(self._process.pid)
 
     def configure(self, config: EndpointConfig) -> None:
@@ -75,18 +75,19 @@ class Server:
 def servers(kinds: tuple[str, ...], folder: Path, shop: Shop) -> Iterator[list[Server]]:
     """Servers that end with the context."""
     started: list[Server] = []
-    try:
-        for kind in kinds:
-            started.append(Server(kind, folder, shop, shop.root / f"{kind}.log"))
-        yield started
-    finally:
-        for server in started:
-            server.end()
+    # A socket's path may have only 107 characters, so HAProxy's folder does not lie below the shop's.
+    with tempfile.TemporaryDirectory(prefix="hap", dir="/tmp", ignore_cleanup_errors=True) as haproxy:
+        try:
+            for kind in kinds:
+                started.append(Server(kind, folder, shop, Path(haproxy)))
+            yield started
+        finally:
+            for server in started:
+                server.end()
 
 
-def _our_environment(shop: Shop) -> dict[str, str]:
+def _our_environment(shop: Shop, haproxy: Path) -> dict[str, str]:
     """What the operator sets on Ray containers, and ports and paths of HAProxy's own, as embedded."""
-    haproxy = Path(tempfile.mkdtemp(prefix="hap", dir="/tmp"))
     held = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
     metrics, stats, http, grpc = (str(each.getsockname()[1]) for each in held)
     for each in held:
