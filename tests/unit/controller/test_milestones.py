@@ -53,7 +53,7 @@ def test_steps_and_the_promotion_of_a_rollout_are_told_once() -> None:
     assert ("Normal", "StepEntered", "Version 1 gets 50 % of units: harm is excluded so far.") in told(
         bench, "Deployment"
     )
-    assert ("Normal", "Promoted", "Version 1 is stable now; an older policy was.") in told(bench, "Deployment")
+    assert ("Normal", "Promoted", "Version 1 is stable now, in place of today's policy.") in told(bench, "Deployment")
 
 
 def test_a_rejection_is_a_warning() -> None:

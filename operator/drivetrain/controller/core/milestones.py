@@ -15,12 +15,13 @@ def of_deployment(owner: Document, after: DeploymentStatus) -> tuple[Emit, ...]:
     stable = text(before, "stable", "hash")
     if stable and after.stable is not None and after.stable.hash != stable:
         promoted = after.stable.hash == text(before, "candidate", "hash")
-        told = f"{_named(after.stable)} is stable now; {text(before, 'stable', 'version') or 'an older policy'} was."
+        was = f"version {version}" if (version := text(before, "stable", "version")) else "today's policy"
+        told = f"{_named(after.stable)} is stable now, in place of {was}."
         found.append(Emit("Normal", "Promoted" if promoted else "StableChanged", told))
     candidate = after.candidate
     if candidate is not None and candidate.hash == text(before, "candidate", "hash") and after.step is not None:
-        was = value(before, "step")
-        if was is not None and integer(before, "step") != after.step:
+        step = value(before, "step")
+        if step is not None and integer(before, "step") != after.step:
             told = f"{_named(candidate)} gets {after.weight} % of units: harm is excluded so far."
             found.append(Emit("Normal", "StepEntered", told))
     return tuple(found)
