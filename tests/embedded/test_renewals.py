@@ -60,6 +60,13 @@ def story(embedded: Embedded) -> Iterator[Story]:
         return status.stable is not None and status.stable.version == version
 
     until(promoted, 180, f"version {version} is promoted")
+
+    def serves() -> bool:
+        """The replica hears of the promotion a moment after the status."""
+        row = renewals.post("/v1/decide", "decide", {"rows": [ROW]})["rows"][0]
+        return (row["variant"], row["modelVersion"]) == ("stable", version)
+
+    until(serves, 60, f"version {version} decides for everyone")
     while renewals.recommended[version].decisions < JUDGED:
         renewals.renew(BATCH)
     yield Story(here, renewals, version)
