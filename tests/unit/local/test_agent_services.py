@@ -95,6 +95,19 @@ def test_a_service_without_a_running_application_has_no_endpoint() -> None:
     assert status["numServeEndpoints"] == 0
 
 
+def test_an_endpoint_stays_ready_while_it_takes_over_a_change() -> None:
+    first = a_service(PENDING)
+    cluster = its_cluster(first, "shop-abcde")
+    head = its_head(cluster)
+    serves = status_of(decide(first, a_world(first, cluster, head, ray=ray("RUNNING")), "x"))
+    service = {**first, "status": serves}
+    changing = status_of(decide(service, a_world(service, cluster, head, ray=ray("DEPLOYING")), "x"))
+    assert ready_condition(changing) == ("True", "NonZeroServeEndpoints")
+    anew = a_service(ACTIVE)
+    starting = status_of(decide(anew, a_world(anew, cluster, head, ray=ray("DEPLOYING")), "x"))
+    assert ready_condition(starting)[0] == "False", "one that did not serve before does not serve yet"
+
+
 def test_nothing_is_concluded_while_ray_does_not_answer() -> None:
     service = a_service(ACTIVE)
     cluster = its_cluster(service, "shop-abcde")

@@ -62,13 +62,20 @@ def decide(service: Document, world: World, suffix: str, refused: str = "") -> t
     running = {app for app, state in states.items() if text(state, "status") == "RUNNING"}
     active = text(service, "status", "activeServiceStatus", "rayClusterName") == cluster_name
     healthy = bool(expected) and head is not None and expected <= running
-    serving = head is not None and (healthy or (active and bool(running)))
+    # A changed user_config is taken over in place: what served goes on answering while Serve says DEPLOYING.
+    changing = _was_ready(service) and any(text(state, "status") == "DEPLOYING" for state in states.values())
+    serving = head is not None and (healthy or (active and (bool(running) or changing)))
     if head is not None and labels_of(head).get(SERVE_LABEL) != str(serving).lower():
         effects.append(Apply(_head_of(head, {"labels": {SERVE_LABEL: str(serving).lower()}}), LABEL_MANAGER))
     status = _status(service, world, cluster_name, serving=serving, refused=refused)
     if status != mapping(service, "status"):
         effects.append(SetStatus(service, status))
     return tuple(effects)
+
+
+def _was_ready(service: Document) -> bool:
+    stated = documents(service, "status", "conditions")
+    return any((text(each, "type"), text(each, "status")) == ("Ready", "True") for each in stated)
 
 
 def endpoint_url(namespace: str, name: str, world: World) -> str:
