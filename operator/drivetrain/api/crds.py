@@ -7,7 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from drivetrain.api.documents import Document
-from drivetrain.api.meta import GROUP, VERSION, ApiModel, PrinterColumn, Resource
+from drivetrain.api.kinds import GROUP
+from drivetrain.api.meta import VERSION, ApiModel, PrinterColumn, Resource
 from drivetrain.api.structural import Schema, rule_document, rules_of, structural_schema
 from drivetrain.api.v1alpha1.deployment import Deployment
 from drivetrain.api.v1alpha1.project import DrivetrainProject

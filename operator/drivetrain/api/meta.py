@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from drivetrain.api.errors import InvalidSpecError, Problem
+from drivetrain.api.kinds import GROUP
 from drivetrain.api.scalars import Text
 
-GROUP = "drivetrain.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 

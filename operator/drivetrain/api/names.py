@@ -25,7 +25,6 @@ CANCEL_ANNOTATION = "drivetrain.dev/cancel"
 PAUSE_ANNOTATION = "drivetrain.dev/pause"
 DATA_CHANGED_ANNOTATION = "drivetrain.dev/data-changed"
 
-FIELD_MANAGER = "drivetrain-operator"
 SPEC_KEY = "spec.json"
 LEDGER_KEY = "ledger.json"
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drivetrain.api.errors import InvalidSpecError, Problem
-from drivetrain.api.meta import GROUP
+from drivetrain.api.kinds import GROUP
 from drivetrain.api.v1alpha1.deployment import Deployment
 from drivetrain.api.v1alpha1.project import DrivetrainProject
 from drivetrain.api.v1alpha1.trainingrun import TrainingRun
