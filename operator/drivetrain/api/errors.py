@@ -69,6 +69,10 @@ class ModelError(ReportedError):
     """A model version is unknown, altered, or not what its contract says."""
 
 
+class ImageError(ReportedError):
+    """The image does not hold the versions that the operator expects of it."""
+
+
 class FencedError(DrivetrainError):
     """Another attempt or incarnation owns this work now; the holder must stop without committing."""
 

@@ -55,9 +55,19 @@ STORE_ENV = "DRIVETRAIN_STORE"
 PROJECT_ENV = "DRIVETRAIN_PROJECT"
 DEPLOYMENT_ENV = "DRIVETRAIN_DEPLOYMENT"
 TRACKING_ENV = "MLFLOW_TRACKING_URI"
+EXPECTED_RAY_ENV = "DRIVETRAIN_EXPECTED_RAY"
+"""What the operator expects of the image, each a version as far as it matters: "2.60.0", "3.11" or "0.1"; the driver's
+first step and the endpoint compare (`drivetrain.api.image`). An unset one is not compared. They are part of the Pod
+template, so they are rendered from what was recorded with the image, never from the operator's own newer version."""
+EXPECTED_PYTHON_ENV = "DRIVETRAIN_EXPECTED_PYTHON"
+EXPECTED_VERSION_ENV = "DRIVETRAIN_EXPECTED_VERSION"
 
 SERVE_IMPORT_PATH = "drivetrain.serving.app:build"
 PIPELINE_ENTRYPOINT = "python -m drivetrain.pipelines"
+SERVE_HEALTH_PATH = "/-/healthz"
+"""Readiness of a RayService's workers: the kubelet's HTTP GET of this path on the Serve port, which answers 200 while a
+replica serves behind the node's proxy. It needs no token and no program in the image, where KubeRay 1.6.2 starts wget.
+KubeRay's other probes are HTTP GETs of Ray's agent already (from Ray 2.53 on) and are left to it."""
 
 
 def run_name(project: str, number: int) -> str:

@@ -23,12 +23,14 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
 
+from drivetrain.api import image
 from drivetrain.api.errors import (
     ClusterError,
     ContractError,
     DrivetrainError,
     ExpressionError,
     FencedError,
+    ImageError,
     InvalidSpecError,
     ModelError,
     Problem,
@@ -81,9 +83,8 @@ class StoppedError(BaseException):
 
 def failure(error: Exception) -> RunResult:
     """The result of a run that ended in `error`; permanent when another attempt would end alike."""
-    permanent = isinstance(error, SourceError | ContractError | InvalidSpecError | ExpressionError | ModelError) or (
-        isinstance(error, StoreError) and error.reason in _USERS_STORE_FAULTS
-    )
+    mistakes = SourceError | ContractError | InvalidSpecError | ExpressionError | ModelError | ImageError
+    permanent = isinstance(error, mistakes) or (isinstance(error, StoreError) and error.reason in _USERS_STORE_FAULTS)
     match error:
         case ReportedError(reason=reason):
             named = reason
@@ -154,16 +155,17 @@ class _Work:
 
 
 def _prepare(env: Mapping[str, str], stack: ExitStack) -> _Work | DrivetrainError:
-    """What needs no claim: the spec, MLflow's client, and the line's own imports, which take seconds of CPU.
+    """What needs no claim: the image, the spec, MLflow's client, and the line's own imports, which take seconds of CPU.
 
-    A mistake in the spec is returned, to be reported like any other.
+    An image that does not fit and a mistake in the spec are returned, to be reported like any other fault.
     """
+    try:
+        image.check(env, image.found())
+        spec = read_spec(env)
+    except (ImageError, InvalidSpecError) as error:
+        return error
     from drivetrain.pipelines.tracking import Tracking
 
-    try:
-        spec = read_spec(env)
-    except InvalidSpecError as error:
-        return error
     threading.Thread(target=importlib.import_module, args=("drivetrain.pipelines.modelling",), daemon=True).start()
     local = f"sqlite:///{_work_folder(env, spec)}/mlflow.db"
     tracking_uri = spec.tracking_uri or env.get(TRACKING_ENV) or local

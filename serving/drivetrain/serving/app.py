@@ -11,6 +11,7 @@ from ray.serve import Application
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from drivetrain.api import image
 from drivetrain.api.policy import EndpointConfig
 from drivetrain.serving.access import Keys
 from drivetrain.serving.endpoint import Endpoint as EndpointApp
@@ -100,5 +101,10 @@ class Endpoint:
 
 
 def build(args: Mapping[str, Any]) -> Application:
-    """The application of a Deployment; configuration comes as `user_config` of both deployments."""
+    """The application of a Deployment; configuration comes as `user_config` of both deployments.
+
+    Raises ImageError where this image is not the expected one: Serve shows it as the application's failure, and no
+    replica starts.
+    """
+    image.check(os.environ, image.found())
     return Endpoint.bind(Monitor.bind())  # type: ignore[attr-defined,no-any-return]  # mypy sees the plain classes

@@ -1,8 +1,12 @@
 """Why an endpoint does not answer yet, as its status says it."""
 
+import traceback
+
 import pytest
 
+from drivetrain.api import image
 from drivetrain.api.documents import JSON, name_of, uid_of
+from drivetrain.api.errors import ImageError
 from drivetrain.api.kinds import DEPLOYMENT, DRIVETRAIN_PROJECT, KINDS, RAY_JOB, RAY_SERVICE, TRAINING_RUN, Kind
 from drivetrain.api.names import OWNER_UID_LABEL
 from tests.support.bench import NAMESPACE, Bench, ServingBench
@@ -40,6 +44,19 @@ def test_an_application_that_serve_gave_up_stalls_the_deployment_with_its_error(
     assert "StoreError: the bucket shop does not exist." in message
     assert "Traceback" not in message
     assert len(message) <= 1024
+
+
+def test_an_image_that_does_not_fit_stalls_the_deployment_by_that_name() -> None:
+    with pytest.raises(ImageError) as raised:
+        image.check({"DRIVETRAIN_EXPECTED_RAY": "2.60.0"}, {"DRIVETRAIN_EXPECTED_RAY": "2.59.1"})
+    said = "".join(traceback.format_exception(raised.value))  # what Serve passes on, after a line of its own
+    bench = starting()
+    status = applications("DEPLOY_FAILED", f"Deploying app 'endpoint' failed with exception:\n{said}")
+    bench.set_status(RAY_SERVICE, name_of(bench.services()[0]), pendingServiceStatus=status)
+    bench.look()
+    reason, message = told(bench, "Stalled")
+    assert reason == "ImageUnsupported"
+    assert message == str(raised.value)
 
 
 def test_a_deployment_that_failed_is_named_where_its_application_says_nothing() -> None:

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 
+from drivetrain.api import image
 from drivetrain.api.documents import Document, mapping, text
+from drivetrain.api.errors import ImageError
 from drivetrain.controller.core.conditions import Fact, clipped
 
 GIVEN_UP = ("DEPLOY_FAILED", "UNHEALTHY")
@@ -15,7 +17,10 @@ def failure(service: Document | None) -> Fact | None:
     """Why an application of this RayService does not serve, where Serve has given it up."""
     for name, application in _applications(service):
         if text(application, "status") in GIVEN_UP:
-            told = f"Serve application {name} is {text(application, 'status')}: {_words(application)}"
+            words = _words(application)
+            if ImageError.__name__ in words:  # raised by the endpoint's `build`; Serve passes its name on
+                return Fact(image.REASON, words.partition(f"{ImageError.__name__}: ")[2] or words)
+            told = f"Serve application {name} is {text(application, 'status')}: {words}"
             remedy = "Correct what it names; the replicas' logs tell more."
             return Fact("ServeApplicationFailed", f"{told} {remedy}")
     return None
