@@ -325,9 +325,30 @@ def test_a_pod_that_waits_for_its_volumes_names_the_secrets_that_it_mounts() -> 
     assert stalled is not None
     assert stalled[1] == "VolumesMissing"
     assert "It mounts Secret warehouse: create what is missing" in stalled[2]
-    bench.pass_time(minutes=15)
+    bench.pass_time(hours=2)
     bench.look()
-    assert "It mounts Secret warehouse" in bench.record.failures[-1]
+    assert (bench.record.attempt, bench.record.failures) == (1, ()), "a person's mistake uses up no attempt"
+
+
+@pytest.mark.parametrize("waits", ["environment", "volume"])
+def test_an_attempt_whose_secret_came_late_has_time_to_start(waits: str) -> None:
+    bench = RunBench()
+    bench.look()
+    bench.job("Initializing")
+    waiting: JSON = {"reason": "CreateContainerConfigError", "message": 'secret "s3" not found'}
+    configuring: dict[str, JSON] = {"containerStatuses": [{"name": "ray-head", "state": {"waiting": waiting}}]}
+    bench.pod("head", spec=MOUNTS, status=configuring if waits == "environment" else creating("False"))
+    for _ in range(40):
+        bench.pass_time(minutes=1)
+        bench.look()
+    bench.pod("head", spec=MOUNTS, status=creating("True"))
+    bench.pass_time(minutes=9)
+    bench.look()
+    assert (bench.record.attempt, bench.record.failures) == (1, ()), "the readiness deadline does not count the wait"
+    assert bench.record.active_seconds + 9 * 60 >= 40 * 60, "the run's deadline does"
+    bench.pass_time(minutes=6)
+    bench.look()
+    assert "the job did not run" in bench.record.failures[-1]
 
 
 def test_a_pod_that_pulls_its_image_is_not_said_to_wait_for_secrets() -> None:

@@ -64,17 +64,20 @@ def charged(ledger: RunLedger, now: datetime, gpus: int) -> RunLedger:
 
 
 def incarnated(ledger: RunLedger, cluster: str, now: datetime, gpus: int) -> RunLedger:
-    """KubeRay made another cluster for the same attempt; the deadline runs on, the readiness deadline starts again."""
-    held = ledger.active_since is not None
-    ledger = charged(ledger, now, gpus)
-    return ledger.model_copy(
+    """KubeRay made another cluster for the same attempt."""
+    return renewed(ledger, now, gpus).model_copy(
         update={
             "incarnation": ledger.incarnation + 1,
             "cluster": cluster,
             "former_clusters": _former(ledger),
-            "active_since": now if held else None,
         }
     )
+
+
+def renewed(ledger: RunLedger, now: datetime, gpus: int) -> RunLedger:
+    """The time until the job must run starts again where quota is held; the run's deadline does not."""
+    since = now if ledger.active_since is not None else None
+    return charged(ledger, now, gpus).model_copy(update={"active_since": since})
 
 
 def closed(ledger: RunLedger, now: datetime, gpus: int, *, failure: str | None) -> RunLedger:

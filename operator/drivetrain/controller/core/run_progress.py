@@ -13,12 +13,14 @@ from drivetrain.api.v1alpha1.dataset import SecretReference
 from drivetrain.api.v1alpha1.project import VersionReference
 from drivetrain.api.v1alpha1.trainingrun import TrainingRun
 from drivetrain.controller.core import attempts
-from drivetrain.controller.core.conditions import is_deleting, moment, reason_of
+from drivetrain.controller.core.conditions import Fact, is_deleting, moment, reason_of
 from drivetrain.controller.core.queueing import Quota
 from drivetrain.controller.manifests.metadata import Owner
 
 READY_WITHIN = timedelta(minutes=15)
-"""From quota to a running job."""
+"""From quota to a running job, time spent waiting for a Secret aside."""
+RENEWED_AFTER = timedelta(minutes=5)
+"""How often that time starts again while a Secret is waited for: what is left of it then suffices to start."""
 HEARTBEAT_WITHIN = timedelta(minutes=10)
 """Longest silence of a running driver."""
 RESULT_WITHIN = timedelta(seconds=30)
@@ -118,6 +120,8 @@ def _follow(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
     if is_deleting(job):
         return attempts.closed(ledger, now, facts.gpus, failure="its RayJob was deleted.")
     ledger = attempts.admitted(ledger, now) if facts.quota.reserved else attempts.charged(ledger, now, facts.gpus)
+    if attempts.active_now(ledger, now) >= RENEWED_AFTER.total_seconds() and secret_awaited(facts, now):
+        ledger = attempts.renewed(ledger, now, facts.gpus)
     return _judge(ledger, facts, now)
 
 
@@ -141,26 +145,21 @@ def _judge(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
             reason="DeadlineExceeded",
             message="The run used up its deadline. Raise spec.deadline in another run, or make it smaller.",
         )
-    life = due(ledger, facts)
+    life = due(ledger, facts, now)
     if life is None or now < life[0]:
         return ledger
     return attempts.closed(ledger, now, facts.gpus, failure=life[1])
 
 
-def due(ledger: RunLedger, facts: RunFacts) -> tuple[datetime, str] | None:
+def due(ledger: RunLedger, facts: RunFacts, now: datetime) -> tuple[datetime, str] | None:
     """Until when the attempt must show life, and what is said of it if it does not."""
-    if ledger.active_since is None or missing_secret(facts):
+    if ledger.active_since is None or secret_awaited(facts, now):
         return None
     if facts.phase == "Running":
         last = max(ledger.active_since, facts.report.at) if facts.report else ledger.active_since
         return last + HEARTBEAT_WITHIN, f"its driver was silent for {HEARTBEAT_WITHIN}."
     until = ledger.active_since + READY_WITHIN
-    why = (
-        attempts.trouble(facts.attempt_pods)[1]
-        or attempts.unschedulable(facts.attempt_pods)
-        or attempts.unmounted(facts.attempt_pods, until)
-        or "no Pod says why."
-    )
+    why = attempts.trouble(facts.attempt_pods)[1] or attempts.unschedulable(facts.attempt_pods) or "no Pod says why."
     return until, f"the job did not run {READY_WITHIN} after it got its resources: {why}"
 
 
@@ -212,7 +211,12 @@ def _misfit(spec: RunSpec, result: RunResult) -> str:
     return ""
 
 
-def missing_secret(facts: RunFacts) -> str:
-    """The kubelet's message where a Pod waits for a Secret or one of its keys, else empty."""
+def secret_awaited(facts: RunFacts, now: datetime) -> Fact | None:
+    """What a Pod waits for where it waits for a Secret: a person's to create, so no attempt is used up meanwhile."""
     reason, message = attempts.trouble(facts.attempt_pods)
-    return message if reason == "CreateContainerConfigError" and "secret" in message.lower() else ""
+    if reason == "CreateContainerConfigError" and "secret" in message.lower():
+        return Fact(
+            "SecretMissing", f"{message}. Create the Secret with the keys that the project names; the run goes on."
+        )
+    unmounted = attempts.unmounted(facts.attempt_pods, now)
+    return Fact("VolumesMissing", unmounted) if unmounted else None

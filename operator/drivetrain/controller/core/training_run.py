@@ -41,7 +41,7 @@ from drivetrain.controller.core.conditions import (
 from drivetrain.controller.core.observations import RunObserved
 from drivetrain.controller.core.plan import Apply, Delete, Effect, Plan
 from drivetrain.controller.core.queueing import NOT_QUEUED, quota
-from drivetrain.controller.core.run_progress import END_WITHIN, ENDED, RETRY, RunFacts, due, missing_secret, progress
+from drivetrain.controller.core.run_progress import END_WITHIN, ENDED, RETRY, RunFacts, due, progress, secret_awaited
 from drivetrain.controller.manifests import records as manifests
 from drivetrain.controller.manifests.metadata import Owner
 from drivetrain.controller.manifests.ray_job import ray_job
@@ -225,11 +225,11 @@ def _wake_after(facts: RunFacts, ledger: RunLedger, now: datetime) -> timedelta 
             times.append(ttl)
         times = [time for time in times if time > now]
     elif attempts.is_open(ledger):
-        if (life := due(ledger, facts)) is not None:
+        if (life := due(ledger, facts, now)) is not None:
             times.append(life[0])
         if ledger.active_since is not None:
             times.append(ledger.active_since + facts.run.spec.deadline - timedelta(seconds=ledger.active_seconds))
-        if facts.phase in ENDED or missing_secret(facts):
+        if facts.phase in ENDED or secret_awaited(facts, now):
             times.append(now + RETRY)
         times += [due for due in map(attempts.mount_due, facts.attempt_pods) if due is not None and due > now]
     elif not facts.run.spec.suspend:
@@ -286,14 +286,8 @@ def _conditions(facts: RunFacts, ledger: RunLedger, now: datetime) -> tuple[tupl
     reserved = condition(
         "QuotaReserved", "True" if facts.quota.reserved else "False", Fact(facts.quota.reason, facts.quota.message)
     )
-    if secret := missing_secret(facts):
-        why = Fact(
-            "SecretMissing", f"{secret}. Create the Secret with the keys that the project names; the run goes on."
-        )
-        return (*conditions(ready=False, why=why, stalled=why), reserved), why.message
-    if unmounted := attempts.unmounted(facts.attempt_pods, now):
-        why = Fact("VolumesMissing", unmounted)
-        return (*conditions(ready=False, why=why, stalled=why), reserved), why.message
+    if (awaited := secret_awaited(facts, now)) is not None:
+        return (*conditions(ready=False, why=awaited, stalled=awaited), reserved), awaited.message
     why = _under_way(facts)
     return (
         *conditions(ready=False, why=why, reconciling=why),
