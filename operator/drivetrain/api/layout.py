@@ -51,6 +51,11 @@ def attempt(run_uid: str, number: int) -> str:
     return f"runs/{run_uid}/attempt-{number}"
 
 
+def dossier(run_uid: str, number: int, submission: str) -> str:
+    """What is left of one submission of an attempt after its cluster is gone (`drivetrain.api.dossier`)."""
+    return f"{attempt(run_uid, number)}/dossier/{submission}.json"
+
+
 def model(digest: str) -> str:
     """A published model: model.onnx, contract.json, reference.json."""
     return f"models/{digest}"

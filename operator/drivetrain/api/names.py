@@ -64,6 +64,8 @@ EXPECTED_VERSION_ENV = "DRIVETRAIN_EXPECTED_VERSION"
 
 SERVE_IMPORT_PATH = "drivetrain.serving.app:build"
 PIPELINE_ENTRYPOINT = "python -m drivetrain.pipelines"
+SUBMIT_COMMAND = ("python", "-m", "drivetrain.pipelines.submit")
+"""The submitter; the driver's entrypoint follows as one argument."""
 SERVE_HEALTH_PATH = "/-/healthz"
 """Readiness of a RayService's workers: the kubelet's HTTP GET of this path on the Serve port, which answers 200 while a
 replica serves behind the node's proxy. It needs no token and no program in the image, where KubeRay 1.6.2 starts wget.

@@ -42,6 +42,8 @@ class PodPlan:
     mounts: tuple[Mount, ...] = ()
     ports: Mapping[str, int] = field(default_factory=dict)
     restart_policy: str = ""
+    command: tuple[str, ...] = ()
+    """What the container runs; KubeRay says it for heads and workers."""
 
 
 def template(plan: PodPlan, cluster: Cluster) -> Document:
@@ -63,6 +65,8 @@ def template(plan: PodPlan, cluster: Cluster) -> Document:
             for mount in mounts
         ],
     }
+    if plan.command:
+        container["command"] = list(plan.command)
     if plan.ports:
         container["ports"] = [
             {"name": name, "containerPort": port, "protocol": "TCP"} for name, port in plan.ports.items()

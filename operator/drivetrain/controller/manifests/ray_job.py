@@ -15,6 +15,7 @@ from drivetrain.api.names import (
     SPEC_DIRECTORY,
     SPEC_ENV,
     SPEC_KEY,
+    SUBMIT_COMMAND,
     TRACKING_ENV,
     account_name,
     ray_job_name,
@@ -31,7 +32,9 @@ from drivetrain.controller.manifests.settings import Settings
 
 S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 MLFLOW_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
-SUBMITTER = Resources(cpu="200m", memory="512Mi")
+SUBMITTER = Resources(cpu="500m", memory="512Mi")
+SUBMITTER_TRIES = 3
+"""How often the submitter is started: a second one follows the job that the first has submitted."""
 
 
 def ray_job(
@@ -91,8 +94,14 @@ def ray_job(
         resources=SUBMITTER,
         account=account,
         labels=labels,
-        environment=pods.base_environment(reports=False),
+        environment=(
+            *pods.base_environment(reports=False),
+            *pods.variables({name: values[name] for name in (SPEC_ENV, ATTEMPT_ENV)}),
+            *pods.secret_variables(spec.data.store.credentials, *S3_KEYS),
+        ),
+        mounts=(spec_mount,),
         restart_policy="Never",
+        command=(*SUBMIT_COMMAND, PIPELINE_ENTRYPOINT),
     )
     cluster = spec.spec.cluster
     body: dict[str, JSON] = {
@@ -100,6 +109,7 @@ def ray_job(
             "entrypoint": PIPELINE_ENTRYPOINT,
             "submissionMode": "K8sJobMode",
             "backoffLimit": 0,
+            "submitterConfig": {"backoffLimit": SUBMITTER_TRIES - 1},
             "shutdownAfterJobFinishes": True,
             "submitterPodTemplate": pods.template(submitter, cluster),
             "rayClusterSpec": ray_cluster(
