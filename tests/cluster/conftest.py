@@ -1,0 +1,78 @@
+"""Whatever cluster KUBECONFIG names, with KubeRay and Kueue on it; see images.py for how images get there."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.images import Images, load_images
+from tests.cluster.kubectl import Kubectl, KubectlError
+
+LABELS = {
+    "drivetrain.dev/enabled": "true",
+    "pod-security.kubernetes.io/enforce": "restricted",
+    "pod-security.kubernetes.io/warn": "restricted",
+}
+GONE_SECONDS = 300
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not item.path.is_relative_to(HERE):  # the hook sees the items of all folders
+            continue
+        item.add_marker(pytest.mark.cluster)
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(600))
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Kubectl:
+    """kubectl in the namespace default; fails at once where no cluster answers."""
+    assert os.environ.get("KUBECONFIG"), "KUBECONFIG names no cluster"
+    kubectl = Kubectl()
+    assert kubectl("get", "--raw", "/readyz").strip() == "ok"
+    return kubectl
+
+
+@pytest.fixture(scope="session")
+def images() -> Images:
+    """Both images of this working tree, on the cluster."""
+    return load_images()
+
+
+@pytest.fixture
+def namespaces(cluster: Kubectl, request: pytest.FixtureRequest) -> Iterator[Callable[[str], Kubectl]]:
+    """Makes namespaces that enforce Pod Security `restricted`; they end with the test, told of when it fails."""
+    made: list[Kubectl] = []
+
+    def make(name: str) -> Kubectl:
+        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": LABELS}})
+        made.append(cluster.within(name))
+        return made[-1]
+
+    failed = request.session.testsfailed
+    yield make
+    for kubectl in made if request.session.testsfailed > failed else ():
+        _tell(kubectl)
+    for kubectl in made:
+        cluster("delete", "namespace", kubectl.namespace, "--wait=false")
+    for kubectl in made:
+        cluster(
+            *("wait", "--for=delete", f"namespace/{kubectl.namespace}", f"--timeout={GONE_SECONDS}s"),
+            seconds=GONE_SECONDS + 10,
+        )
+
+
+def _tell(kubectl: Kubectl) -> None:
+    """What a person would look at first."""
+    for command in (
+        ("get", "dtp,dtr,dtd,rayjobs,rayclusters,rayservices,workloads,pods,services", "-o", "wide"),
+        ("get", "events", "--sort-by=.lastTimestamp"),
+    ):
+        try:
+            sys.stderr.write(f"== {kubectl.namespace}: kubectl {' '.join(command)}\n{kubectl(*command)}")
+        except KubectlError as error:  # a kind that is not installed must not hide the rest
+            sys.stderr.write(f"{error}\n")

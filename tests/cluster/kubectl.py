@@ -1,0 +1,88 @@
+"""kubectl for one namespace of the cluster that KUBECONFIG names, and waiting with a deadline."""
+
+import json
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from time import monotonic, sleep
+from typing import TypeVar
+
+from drivetrain.api.documents import Document, documents
+from drivetrain.api.kinds import Kind
+
+T = TypeVar("T")
+
+
+class KubectlError(AssertionError):
+    """kubectl refused; the message is what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kubectl:
+    """A person at the command line, in one namespace."""
+
+    namespace: str = "default"
+
+    def within(self, namespace: str) -> "Kubectl":
+        """The same person in another namespace."""
+        return replace(self, namespace=namespace)
+
+    def __call__(self, *arguments: str, content: str | None = None, seconds: float = 60) -> str:
+        """Runs a command and returns what it printed. Raises KubectlError."""
+        command = ["kubectl", "-n", self.namespace, *arguments]
+        done = subprocess.run(command, input=content, capture_output=True, text=True, timeout=seconds, check=False)
+        if done.returncode:
+            raise KubectlError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout
+
+    def apply(self, *manifests: Document, dry_run: bool = False) -> None:
+        """Creates or changes objects, server-side."""
+        arguments = ["apply", "--server-side", "--force-conflicts", "-f", "-"]
+        arguments += ["--dry-run=server"] if dry_run else []
+        self(*arguments, content=json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}))
+
+    def create(self, manifest: Document, *, dry_run: bool = False) -> Document:
+        """Creates an object and returns it as the API server would keep it."""
+        arguments = ["create", "-o", "json", "-f", "-", *(["--dry-run=server"] if dry_run else [])]
+        return _document(self(*arguments, content=json.dumps(manifest)))
+
+    def get(self, kind: Kind, name: str) -> Document | None:
+        """An object, or None."""
+        found = self("get", _resource(kind), name, "-o", "json", "--ignore-not-found")
+        return _document(found) if found else None
+
+    def items(self, kind: Kind, labels: Mapping[str, str] | None = None) -> tuple[Document, ...]:
+        """All objects of a kind, or those with these labels."""
+        selector = ",".join(f"{name}={value}" for name, value in (labels or {}).items())
+        return documents(_document(self("get", _resource(kind), "-l", selector, "-o", "json")), "items")
+
+    def patch(self, kind: Kind, name: str, change: Document) -> None:
+        """Merges a change into an object."""
+        self("patch", _resource(kind), name, "--type=merge", "-p", json.dumps(change))
+
+    def delete(self, kind: Kind, name: str, *, seconds: float = 120) -> None:
+        """Deletes an object and waits until it is gone."""
+        self("delete", _resource(kind), name, "--ignore-not-found", f"--timeout={seconds:.0f}s", seconds=seconds + 10)
+
+    def logs(self, pod: str, *arguments: str) -> str:
+        """What a Pod has written so far."""
+        return self("logs", pod, *arguments)
+
+
+def until(seen: Callable[[], T | None], seconds: float, what: str) -> T:
+    """The first true value of `seen`; fails when it stays false for so long."""
+    deadline = monotonic() + seconds
+    while not (found := seen()):
+        assert monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        sleep(1)  # one look costs kubectl a tenth of a CPU second
+    return found
+
+
+def _resource(kind: Kind) -> str:
+    return f"{kind.plural}.{kind.version}.{kind.group}" if kind.group else kind.plural
+
+
+def _document(text: str) -> Document:
+    found = json.loads(text)
+    assert isinstance(found, dict)
+    return found
