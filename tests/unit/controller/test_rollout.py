@@ -224,6 +224,14 @@ def test_a_rejected_hash_is_not_rolled_out_again() -> None:
     assert advance(rejected, look(), NOW) == rejected
 
 
+def test_a_rejection_for_harm_tells_the_intervals_of_kpi_and_guardrails_what_is_harmed_first() -> None:
+    found = look(evidence(("margin", -0.1, 0.2), ("purchase", -0.3, -0.1)), analysis=GUARDED)
+    assert advance(ledger(Phase.WEIGHTED), found, NOW).rejected[0].message == (
+        "Harm is proved. purchase: candidate minus stable in [-0.3, -0.1], tolerance 0.05; "
+        "margin: candidate minus stable in [-0.1, 0.2], tolerance 0"
+    )
+
+
 def test_a_retry_that_names_the_hash_rolls_it_out_once_more_and_only_once() -> None:
     rejected = advance(ledger(Phase.WEIGHTED), look(evidence(("margin", -0.3, -0.1))), NOW)
     again = advance(rejected, look(asked={RETRY_ANNOTATION: f"{NEW}:2"}), NOW)

@@ -253,7 +253,7 @@ def _rejected(ledger: DeploymentLedger, found: Event, look: Look, now: datetime)
     if found is Event.LOAD_FAILED:
         reason, message = "LoadFailed", f"{load.reason}: {load.message}" if load else "The candidate cannot be loaded."
     elif found is Event.HARMED:
-        reason, message = "Harm", f"Harm is proved. {judgement.harm if judgement else ''}"
+        reason, message = "Harm", f"Harm is proved. {judgement.told() if judgement else ''}"
         if look.evidence is not None and look.evidence.losing_slices:
             message += f". Losing slices: {', '.join(look.evidence.losing_slices)}"
     elif found is Event.INCONCLUSIVE:

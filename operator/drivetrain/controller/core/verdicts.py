@@ -67,6 +67,12 @@ class Verdicts:
         """The first metric for which harm is proved: the KPI or a listed guardrail."""
         return next((each for each in self.all if each.harms), None)
 
+    def told(self) -> str:
+        """The intervals of KPI and guardrails in words, what is harmed first."""
+        return "; ".join(
+            str(each) for each in sorted(self.all, key=lambda each: not each.harms) if each.role != "Shown"
+        )
+
     @property
     def may_advance(self) -> bool:
         """Harm is excluded for every listed guardrail, one without an interval included, and outcomes suffice."""
