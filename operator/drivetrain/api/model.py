@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from drivetrain.api.canonical import digest
 from drivetrain.api.meta import ApiModel
 from drivetrain.api.v1alpha1.dataset import ColumnRole, ColumnType, Target, TrainingWindow
 
@@ -41,14 +42,17 @@ NULL_TOKEN = "\x00null"  # noqa: S105 - not a password: stands for a missing str
 
 
 class ModelContract(ApiModel):
-    """What a replica must know to run the graph. Its `digest` is the SHA-256 of the graph file."""
+    """What a replica must know to run the graph, and the hashes of the two files beside it.
+
+    It holds what makes the model what it is, and not which run made it or how fast: equal models have equal names.
+    """
 
     project: str
     project_uid: str
-    run: str
-    run_uid: str
-    attempt: int
-    digest: str
+    graph: str
+    """SHA-256 of the graph file."""
+    reference: str
+    """SHA-256 of the reference file."""
     data_version: str
     objective_hash: str
     target: Target
@@ -59,11 +63,14 @@ class ModelContract(ApiModel):
     """Experimental when every lever value in training came with a logged propensity."""
     multipliers: Mapping[str, float] = Field(default_factory=dict)
     """Portfolio metric to its Lagrange multiplier, solved on the validation rows."""
-    latency_ms: float = 0
-    """Measured time of one decision's evaluation (all actions of one row)."""
     trained_until: str | None = None
     """RFC 3339: the newest decision among the training rows, if any came from the decision log."""
     window: TrainingWindow | None = None
+
+    @property
+    def digest(self) -> str:
+        """What names the published model: the SHA-256 of the contract's file, and so of all three files."""
+        return digest(self)
 
 
 class ReferenceColumn(ApiModel):

@@ -13,7 +13,7 @@ from drivetrain.api.canonical import Hashable, canonical_json
 from drivetrain.api.errors import ModelError
 from drivetrain.api.layout import model as model_key
 from drivetrain.api.layout import version as version_key
-from drivetrain.api.model import CONTRACT_FILE, GRAPH_FILE, REFERENCE_FILE
+from drivetrain.api.model import CONTRACT_FILE, GRAPH_FILE
 from drivetrain.api.report import RunResult
 from drivetrain.api.runspec import RunSpec, objective_hash
 from drivetrain.pipelines import collection, versions
@@ -116,7 +116,7 @@ def drive(spec: RunSpec, setting: Setting) -> Built:
         champion = _champion(spec, setting)
         log = StoredTrialLog(setting.store, spec.run_uid, setting.attempt, setting.guard, audience.trials)
         folder = emptied(setting.work / "model")
-        built = build(rows, spec, runner, log, stages, champion=champion, folder=folder, attempt=setting.attempt)
+        built = build(rows, spec, runner, log, stages, champion=champion, folder=folder)
     metrics = dict(list(built.metrics.items())[:_METRIC_LIMIT])
     audience.update(metrics=metrics, slices=built.slices[:WORST_SLICES], gates=built.gates)
     setting.tracking.opened()
@@ -163,15 +163,13 @@ class Deployment:
         }
 
     def run(self, advance: Callable[[float], None]) -> Published:
-        store, key = self.setting.store, model_key(self.built.contract.digest)
+        from drivetrain.pipelines.publication import publish
+
         self.setting.guard.check()
-        # The graph is named by its hash; contract and reference belong to the newest run that made it. The graph goes
-        # last, so that a model that is found is whole.
-        for name in (CONTRACT_FILE, REFERENCE_FILE, GRAPH_FILE):
-            store.upload(f"{key}/{name}", self.built.folder / name)
+        uri = publish(self.setting.store, self.built.folder, self.built.contract)
         advance(0.5)
         self.setting.guard.check()
-        return Published(self.setting.tracking.register(self._registration()), store.uri(key))
+        return Published(self.setting.tracking.register(self._registration(uri)), uri)
 
     def save(self, output: Published, folder: Path) -> None:
         (folder / "published.json").write_text(canonical_json({"version": output.version, "uri": output.uri}))
@@ -179,11 +177,10 @@ class Deployment:
     def load(self, folder: Path) -> Published:
         return Published(**json.loads((folder / "published.json").read_text()))
 
-    def _registration(self) -> Registration:
+    def _registration(self, uri: str) -> Registration:
         from drivetrain.pipelines.publication import signature
 
         built, store = self.built, self.setting.store
-        uri = store.uri(model_key(built.contract.digest))
         tags = {
             "drivetrain.run": self.spec.run,
             "drivetrain.project-uid": self.spec.project_uid,

@@ -7,8 +7,9 @@ from typing import Protocol, TypeVar
 
 import polars as pl
 
+from drivetrain.api.canonical import digest
 from drivetrain.api.errors import InvalidSpecError, ModelError, Problem
-from drivetrain.api.model import ModelContract
+from drivetrain.api.model import ModelContract, Reference
 from drivetrain.api.runspec import RunSpec, objective_hash
 from drivetrain.api.v1alpha1.trainingrun import GateResult, SliceMetric
 from drivetrain.pipelines.bench import Bench, Trial, keeps_effects
@@ -76,7 +77,6 @@ def build(
     *,
     champion: Path | None,
     folder: Path,
-    attempt: int = 1,
 ) -> BuiltModel:
     """Builds a model into `folder`, which exists and is empty.
 
@@ -99,8 +99,9 @@ def build(
     judging = Judging(rows, spec, bench.plan, trained.graph, trained.equality, rival, facts)
     judgement = stages.run(judging)
     verdict = judgement.verdict
-    contract = _contract(bench, trained.graph, verdict, attempt)
-    write(folder, trained.graph, contract, reference(rows.frame.filter(pl.Series(_seen(rows))), spec.data, bench.plan))
+    bins = reference(rows.frame.filter(_seen(rows)), spec.data, bench.plan)
+    contract = _contract(bench, trained.graph, bins, verdict)
+    write(folder, trained.graph, contract, bins)
     winner, parameters = describe(trained.recipe)
     return BuiltModel(
         folder=folder,
@@ -174,16 +175,14 @@ def _seen(rows: TrainingRows) -> pl.Series:
     return pl.Series((rows.train | rows.validation) & (rows.weight > 0))
 
 
-def _contract(bench: Bench, graph: bytes, verdict: Verdict, attempt: int) -> ModelContract:
+def _contract(bench: Bench, graph: bytes, bins: Reference, verdict: Verdict) -> ModelContract:
     rows, spec = bench.rows, bench.spec
     seen = rows.frame.filter(_seen(rows))
     return ModelContract(
         project=spec.project,
         project_uid=spec.project_uid,
-        run=spec.run,
-        run_uid=spec.run_uid,
-        attempt=attempt,
-        digest=digest_of(graph),
+        graph=digest_of(graph),
+        reference=digest(bins),
         data_version=rows.version,
         objective_hash=objective_hash(spec.objective),
         target=spec.data.target,
@@ -191,7 +190,6 @@ def _contract(bench: Bench, graph: bytes, verdict: Verdict, attempt: int) -> Mod
         support=supported(seen, spec.levers),
         lever_effect=lever_effect(seen),
         multipliers=verdict.multipliers,
-        latency_ms=verdict.latency.p99_ms,
         trained_until=timestamp(seen[DECIDED_AT].max()),
         window=spec.spec.window,
     )

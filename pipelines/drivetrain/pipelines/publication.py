@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from drivetrain.api import layout
 from drivetrain.api.canonical import canonical_json
+from drivetrain.api.errors import ModelError
 from drivetrain.api.model import (
     CHOOSE_OUTPUT,
     CONTRACT_FILE,
@@ -26,6 +28,7 @@ from drivetrain.evidence.histogram import Bins
 from drivetrain.pipelines.features import FeaturePlan, add_features
 from drivetrain.pipelines.graph import GraphBuilder, model_bytes
 from drivetrain.pipelines.models import Scorer, outputs_of
+from drivetrain.store import ObjectStore
 
 REFERENCE_BINS = 10
 
@@ -50,7 +53,7 @@ def compose(plan: FeaturePlan, choose: Scorer, value: Scorer, target: Target, fa
 
 
 def digest_of(content: bytes) -> str:
-    """What names a graph file: its SHA-256 in hex."""
+    """The SHA-256 of a file's content, in hex."""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -88,6 +91,24 @@ def write(folder: Path, graph: bytes, contract: ModelContract, bins: Reference) 
     (folder / GRAPH_FILE).write_bytes(graph)
     (folder / CONTRACT_FILE).write_text(canonical_json(contract), encoding="utf-8")
     (folder / REFERENCE_FILE).write_text(canonical_json(bins), encoding="utf-8")
+
+
+def publish(store: ObjectStore, folder: Path, contract: ModelContract) -> str:
+    """Writes a model's files below its digest, each once; its address.
+
+    Equal content that is there already is left alone, other content is never replaced: ModelError, ModelAltered. The
+    contract goes last, so that a model that is found is whole.
+    """
+    key = layout.model(contract.digest)
+    for name in (GRAPH_FILE, REFERENCE_FILE, CONTRACT_FILE):
+        content = (folder / name).read_bytes()
+        if not store.put_if_absent(f"{key}/{name}", content) and store.get(f"{key}/{name}") != content:
+            raise ModelError(
+                "ModelAltered",
+                f"{store.uri(key)}/{name} is not what its name says; a published model never changes.",
+                remedy="Restore it from a backup, or remove the folder if nothing serves it.",
+            )
+    return store.uri(key)
 
 
 def signature(contract: ModelContract) -> dict[str, str]:

@@ -57,8 +57,6 @@ def load_variant(hash_: str, policy: Policy, store: ObjectStore, models: Path) -
         return Variant(hash_, policy, compiled(policy))
     folder = fetch_model(policy.model.digest, store, models)
     contract = read_contract(folder)
-    if contract.digest != policy.model.digest:
-        raise ModelError("ModelInvalid", f"The contract speaks of graph {contract.digest}, not {policy.model.digest}.")
     if contract.target != policy.target:
         raise ModelError("ModelInvalid", f"The model predicts {contract.target.name}, the policy {policy.target.name}.")
     levers = {lever.name for lever in policy.levers}
@@ -66,8 +64,7 @@ def load_variant(hash_: str, policy: Policy, store: ObjectStore, models: Path) -
     if strange:
         raise ModelError("ModelInvalid", f"The model reads the levers {strange}, which the policy does not set.")
     try_model(folder)
-    reference_file = folder / REFERENCE_FILE
-    reference = Reference.model_validate_json(reference_file.read_bytes()) if reference_file.exists() else None
+    reference = Reference.model_validate_json((folder / REFERENCE_FILE).read_bytes())
     return Variant(hash_, policy, compiled(policy, contract.multipliers), Graph.open(folder, contract), reference)
 
 
@@ -82,9 +79,9 @@ def _grid(levers: tuple[Lever, ...]) -> ActionGrid:
 
 
 def fetch_model(digest: str, store: ObjectStore, models: Path) -> Path:
-    """The folder of a model version, fetched once a node; the graph's SHA-256 is its name.
+    """The folder of a model version, fetched once a node; its contract's SHA-256 is its name.
 
-    Raises ModelError: ModelNotFound, or ModelInvalid when the graph was altered.
+    Raises ModelError: ModelNotFound, or ModelInvalid when a file was altered.
     """
     folder = models / digest
     if folder.exists():
@@ -97,16 +94,15 @@ def fetch_model(digest: str, store: ObjectStore, models: Path) -> Path:
             try:
                 store.download(f"{layout.model(digest)}/{name}", scratch / name)
             except ObjectMissingError:
-                if name == REFERENCE_FILE:
-                    continue
                 raise ModelError(
                     "ModelNotFound",
                     f"There is no {name} at {store.uri(layout.model(digest))}.",
                     remedy="Register the version again, or roll out another one.",
                 ) from None
-        found = hashlib.sha256((scratch / GRAPH_FILE).read_bytes()).hexdigest()
-        if found != digest:
-            raise ModelError("ModelInvalid", f"The graph was altered: its SHA-256 is {found}, not {digest}.")
+        _require(scratch / CONTRACT_FILE, digest)
+        contract = read_contract(scratch)
+        _require(scratch / GRAPH_FILE, contract.graph)
+        _require(scratch / REFERENCE_FILE, contract.reference)
         try:
             scratch.rename(folder)
         except OSError:
@@ -115,3 +111,9 @@ def fetch_model(digest: str, store: ObjectStore, models: Path) -> Path:
         return folder
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _require(file: Path, sha256: str) -> None:
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    if found != sha256:
+        raise ModelError("ModelInvalid", f"{file.name} was altered: its SHA-256 is {found}, not {sha256}.")

@@ -179,10 +179,7 @@ class Monitor:
             return Judged.of(hash_, policy)
         folder = layout.model(policy.model.digest)
         contract = ModelContract.model_validate_json(self._store.get(f"{folder}/{CONTRACT_FILE}"))
-        try:
-            reference = Reference.model_validate_json(self._store.get(f"{folder}/{REFERENCE_FILE}"))
-        except ObjectMissingError:
-            reference = None
+        reference = Reference.model_validate_json(self._store.get(f"{folder}/{REFERENCE_FILE}"))
         return Judged.of(hash_, policy, contract, reference)
 
     def _read(self, at: datetime) -> None:

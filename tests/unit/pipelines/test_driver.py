@@ -225,6 +225,30 @@ def test_attempts_learn_from_the_same_rows_whatever_came_to_the_sources_meanwhil
     assert built.rows == 700
 
 
+def test_a_published_model_never_changes_and_an_equal_graph_with_another_contract_has_another_name(
+    world: World,
+) -> None:
+    spec = a_shop_run(world)
+    first, _ = world.run(spec)
+    published = {info.key: info.etag for info in world.store.list("models/")}
+    kpi = spec.objective.kpi.model_copy(update={"matures_after": timedelta(hours=2)})
+    other = spec.objective.model_copy(update={"kpi": kpi})
+    second, _ = world.run(spec.model_copy(update={"run_uid": "uid-2", "objective": other}))
+    assert second.model.contract.graph == first.model.contract.graph
+    assert second.result.digest != first.result.digest
+    assert {info.key: info.etag for info in world.store.list("models/")}.items() > published.items()
+
+
+def test_a_published_file_that_is_not_what_its_name_says_is_named_and_left_alone(world: World) -> None:
+    spec = a_shop_run(world)
+    first, _ = world.run(spec)
+    key = f"models/{first.result.digest}/reference.json"
+    world.store.put(key, b"{}")
+    with pytest.raises(ModelError, match=r"reference\.json is not what its name says"):
+        world.run(spec.model_copy(update={"run_uid": "uid-2"}))
+    assert world.store.get(key) == b"{}"
+
+
 def test_new_rows_make_another_version_for_another_run(world: World) -> None:
     spec = a_shop_run(world)
     first, _ = world.run(spec)

@@ -5,6 +5,7 @@ import hashlib
 import pytest
 
 from drivetrain.api import layout
+from drivetrain.api.canonical import canonical_json
 from drivetrain.api.errors import ModelError
 from drivetrain.api.model import ModelContract
 from drivetrain.serving.loader import load_variant, read_policy
@@ -30,20 +31,23 @@ def test_an_unknown_version_is_not_found(world: World) -> None:
     assert reason_of(world, "0" * 64) == "ModelNotFound"
 
 
-def test_an_altered_graph_is_invalid(world: World) -> None:
+@pytest.mark.parametrize("file", ["model.onnx", "contract.json", "reference.json"])
+def test_an_altered_file_is_invalid(world: World, file: str) -> None:
     digest = publish(world.store)
-    world.store.put(f"{layout.model(digest)}/model.onnx", b"altered")
+    key = f"{layout.model(digest)}/{file}"
+    world.store.put(key, world.store.get(key) + b" ")
     assert reason_of(world, digest) == "ModelInvalid"
 
 
 def test_a_graph_that_does_not_load_is_invalid_in_a_child_process(world: World) -> None:
     good = publish(world.store)
-    digest = hashlib.sha256(b"no graph").hexdigest()
     contract = ModelContract.model_validate_json(world.store.get(f"{layout.model(good)}/contract.json"))
-    world.store.put(f"{layout.model(digest)}/model.onnx", b"no graph")
-    changed = contract.model_copy(update={"digest": digest})
-    world.store.put(f"{layout.model(digest)}/contract.json", changed.model_dump_json(by_alias=True).encode())
-    assert reason_of(world, digest) == "ModelInvalid"
+    broken = contract.model_copy(update={"graph": hashlib.sha256(b"no graph").hexdigest()})
+    folder = layout.model(broken.digest)
+    world.store.put(f"{folder}/model.onnx", b"no graph")
+    world.store.put(f"{folder}/reference.json", world.store.get(f"{layout.model(good)}/reference.json"))
+    world.store.put(f"{folder}/contract.json", canonical_json(broken).encode())
+    assert reason_of(world, broken.digest) == "ModelInvalid"
 
 
 def test_a_policy_that_is_not_mounted_yet_is_awaited(world: World) -> None:

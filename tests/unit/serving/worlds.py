@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from drivetrain.api import layout, names
+from drivetrain.api import canonical, layout, names
 from drivetrain.api.canonical import canonical_json
 from drivetrain.api.model import InputColumn, ModelContract, Reference, ReferenceColumn
 from drivetrain.api.policy import EndpointConfig, Policy, policy_hash
@@ -84,19 +84,6 @@ def publish(
         InputColumn(name="discount", role="Lever", type="Float", minimum=0, maximum=0.5),
     ]
     graph = _graph(inputs, slope, intercept, half)
-    digest = hashlib.sha256(graph).hexdigest()
-    contract = ModelContract(
-        project="juice",
-        project_uid="uid",
-        run="juice-1",
-        run_uid="run-uid",
-        attempt=1,
-        digest=digest,
-        data_version="v",
-        objective_hash="o",
-        target=TARGET,
-        inputs=tuple(inputs),
-    )
     reference = Reference(
         columns=(
             ReferenceColumn(name="store", categories=("1", "2"), counts=(510, 490, 0)),
@@ -104,10 +91,21 @@ def publish(
         ),
         rows=1000,
     )
-    store.put(f"{layout.model(digest)}/model.onnx", graph)
-    store.put(f"{layout.model(digest)}/contract.json", canonical_json(contract).encode())
-    store.put(f"{layout.model(digest)}/reference.json", canonical_json(reference).encode())
-    return digest
+    contract = ModelContract(
+        project="juice",
+        project_uid="uid",
+        graph=hashlib.sha256(graph).hexdigest(),
+        reference=canonical.digest(reference),
+        data_version="v",
+        objective_hash="o",
+        target=TARGET,
+        inputs=tuple(inputs),
+    )
+    folder = layout.model(contract.digest)
+    store.put(f"{folder}/model.onnx", graph)
+    store.put(f"{folder}/reference.json", canonical_json(reference).encode())
+    store.put(f"{folder}/contract.json", canonical_json(contract).encode())
+    return contract.digest
 
 
 def probability(
