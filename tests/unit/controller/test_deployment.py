@@ -188,9 +188,39 @@ def test_a_pinned_version_that_no_run_registered_stalls() -> None:
     document = a_deployment().without_field("spec.project").with_field("spec.model", {"name": "shop", "version": "9"})
     bench = ServingBench(document.document())
     bench.up()
-    stalled = bench.said("Stalled")
-    assert stalled is not None
-    assert stalled[1] == "ModelNotFound"
+    told = "No run of project shop has registered version 9; none has registered any yet."
+    assert bench.said("Stalled") == ("True", "ModelNotFound", told)
+    assert bench.said("Ready") == ("False", "ModelNotFound", told)
+
+
+def test_a_pinned_version_that_no_run_registered_has_no_children_until_one_does() -> None:
+    document = a_deployment().without_field("spec.project").with_field("spec.model", {"name": "shop", "version": "1"})
+    bench = ServingBench(document.document())
+    owned = {text(each, "kind") for each in bench.cluster.everything()}
+    assert owned == {"DrivetrainProject", "Deployment", "Event"}, "nothing serves what was not asked for"
+    bench.cluster.put(a_run().document())
+    bench.write_ledger(TRAINING_RUN, "shop-1", RunLedger(attempt=1, version=VERSION, finished="Approved"))
+    bench.look()
+    assert bench.said("Stalled") is None
+    assert len(bench.services()) == 1
+
+
+def test_a_pin_moved_to_an_unknown_version_leaves_what_serves_alone() -> None:
+    document = a_deployment().without_field("spec.project").with_field("spec.model", {"name": "shop", "version": "1"})
+    bench = ServingBench(document.document())
+    bench.cluster.put(a_run().document())
+    bench.write_ledger(TRAINING_RUN, "shop-1", RunLedger(attempt=1, version=VERSION, finished="Approved"))
+    bench.look()
+    bench.up()
+    bench.tell()
+    bench.tell(loads=[{"hash": config(bench.services()[0]).load[0], "state": "Loaded"}])
+    serving = config(bench.services()[0])
+    bench.edit(DEPLOYMENT, "shop", model={"name": "shop", "version": "9"})
+    bench.look()
+    told = "No run of project shop has registered version 9: name one of 1."
+    assert bench.said("Stalled") == ("True", "ModelNotFound", told)
+    assert bench.said("Ready") == ("True", "Serving", "Serves version 1.")
+    assert config(bench.services()[0]) == serving
 
 
 def test_a_pinned_version_serves_without_canary_exploration_and_holdout() -> None:
@@ -198,6 +228,7 @@ def test_a_pinned_version_serves_without_canary_exploration_and_holdout() -> Non
     bench = ServingBench(document.document())
     bench.cluster.put(a_run().document())
     bench.write_ledger(TRAINING_RUN, "shop-1", RunLedger(attempt=1, version=VERSION, finished="Approved"))
+    bench.look()
     bench.up()
     bench.tell()
     ready = bench.said("Ready")

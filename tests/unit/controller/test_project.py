@@ -1,9 +1,13 @@
 """Decisions about one project: runs it starts, versions it approves, the Deployment it makes, what status says."""
 
-from drivetrain.api.documents import documents, name_of, sequence, text, value
-from drivetrain.api.kinds import DEPLOYMENT, DRIVETRAIN_PROJECT, TRAINING_RUN, Ref
+import pytest
+
+from drivetrain.api.documents import Document, documents, mapping, name_of, sequence, text, uid_of, value
+from drivetrain.api.kinds import DEPLOYMENT, DRIVETRAIN_PROJECT, RAY_SERVICE, TRAINING_RUN, Ref
 from drivetrain.api.ledger import DeploymentLedger, ProjectLedger, RunLedger, StableVariant
+from drivetrain.api.names import OWNER_UID_LABEL, REVISION_LABEL, report_name
 from drivetrain.api.policy import policy_hash
+from drivetrain.api.report import ServingReport
 from drivetrain.api.v1alpha1.deployment import RejectedVariant
 from drivetrain.api.v1alpha1.project import DrivetrainProject, VersionReference
 from drivetrain.controller.core.policies import policy_of
@@ -28,7 +32,7 @@ class ProjectBench(Bench):
     def said(self, type_: str) -> tuple[str, str, str] | None:
         return self.condition(DRIVETRAIN_PROJECT, "shop", type_)
 
-    def finish(self, number: int, state: str = "Approved") -> VersionReference:
+    def finish(self, number: int, state: str = "Approved", **told: str) -> VersionReference:
         """Let a run end."""
         self.pass_time(minutes=1)
         version = VersionReference(version=str(number), digest=f"{number:x}" * 64, run=f"shop-{number}")
@@ -39,6 +43,7 @@ class ProjectBench(Bench):
                 "finished_at": self.now,
                 "version": version,
                 "lever_effect": "Observational",
+                **told,
             }
         )
         self.write_ledger(TRAINING_RUN, f"shop-{number}", ledger)
@@ -52,6 +57,27 @@ class ProjectBench(Bench):
             stable=StableVariant(hash="s", since=self.now), baseline="b", policies={"s": policy}, rejected=rejected
         )
         self.write_ledger(DEPLOYMENT, "shop", ledger)
+        self.look()
+
+    def report(self, **parts: object) -> None:
+        """Let the Monitor of the project's Deployment report."""
+        service: Document = {
+            "apiVersion": RAY_SERVICE.api_version,
+            "kind": RAY_SERVICE.kind,
+            "metadata": {
+                "name": "shop-r",
+                "namespace": NAMESPACE,
+                "labels": {OWNER_UID_LABEL: uid_of(self.read(DEPLOYMENT, "shop")), REVISION_LABEL: "r"},
+            },
+        }
+        self.cluster.put(service)
+        self.set_status(RAY_SERVICE, "shop-r", activeServiceStatus={"rayClusterName": "c"})
+        serving = self.ledger(DeploymentLedger, DEPLOYMENT, "shop")
+        self.write_ledger(DEPLOYMENT, "shop", serving.model_copy(update={"revision": "r"}))
+        told = ServingReport.model_validate({"sequence": 1, "at": self.now, "replicas": 1, **parts})
+        name = report_name(DEPLOYMENT.kind, "shop")
+        self.cluster.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": NAMESPACE}})
+        self.write_report(DEPLOYMENT, "shop", "c", told)
         self.look()
 
     def runs(self) -> list[str]:
@@ -76,6 +102,67 @@ def test_an_invalid_project_stalls_and_makes_nothing() -> None:
     assert "spec.levers[0]" in stalled[2]
     assert bench.runs() == []
     assert bench.cluster.find(DEPLOYMENT) == ()
+
+
+def test_a_project_that_turns_invalid_keeps_what_it_has_reached_and_begins_nothing() -> None:
+    bench = ProjectBench()
+    version = bench.finish(1)
+    bench.serve(version)
+    bench.annotate(DRIVETRAIN_PROJECT, "shop", retrain="now")
+    bench.look()
+    before = mapping(bench.read(DRIVETRAIN_PROJECT, "shop"), "status")
+    bench.edit(DRIVETRAIN_PROJECT, "shop", levers=[])
+    bench.finish(2, "Failed")
+    bench.annotate(DRIVETRAIN_PROJECT, "shop", retrain="again")
+    bench.look()
+    after = mapping(bench.read(DRIVETRAIN_PROJECT, "shop"), "status")
+    stalled = bench.said("Stalled")
+    assert stalled is not None
+    assert stalled[1] == "InvalidSpec"
+    assert text(after, "nextDecision", "what") == "Correction of the spec"
+    for kept in ("stage", "champion", "approved", "lastRun", "effort"):
+        assert after[kept] == before[kept]
+    assert [text(each, "state") for each in documents(after, "runs")] == ["Failed", "Promoted"]
+    assert bench.runs() == ["shop-1", "shop-2"]
+    assert bench.said("LeverEffect") is not None
+
+
+def test_a_corrected_project_goes_on_where_it_was_and_tells_nothing_twice() -> None:
+    bench = ProjectBench()
+    version = bench.finish(1)
+    bench.serve(version)
+    before, levers = bench.record, sequence(bench.read(DRIVETRAIN_PROJECT, "shop"), "spec", "levers")
+    bench.edit(DRIVETRAIN_PROJECT, "shop", levers=[])
+    bench.look()
+    bench.edit(DRIVETRAIN_PROJECT, "shop", levers=levers)
+    bench.look()
+    assert bench.record == before.model_copy(update={"generation": before.generation + 2})
+    assert [each for each in bench.events() if each in ("ChampionChanged", "TrainingStarted")] == [
+        "TrainingStarted",
+        "ChampionChanged",
+    ]
+
+
+@pytest.mark.parametrize(("state", "reason"), [("Failed", "SourceMissing"), ("Refused", "GateFailed")])
+def test_why_a_run_ended_is_read_where_its_end_is(state: str, reason: str) -> None:
+    bench = ProjectBench()
+    running = {"type": "Ready", "status": "False", "reason": "Running", "message": "The job runs Training."}
+    bench.set_status(TRAINING_RUN, "shop-1", conditions=[running])
+    bench.finish(1, state, reason=reason, message="It says so.")
+    bench.look()
+    told = "It says so. Correct the project, or annotate drivetrain.dev/retrain."
+    assert bench.said("Stalled") == ("True", reason, told), "the run's status is older than its ledger"
+
+
+def test_a_first_look_at_the_sources_and_other_sources_are_a_new_baseline_and_other_files_a_run() -> None:
+    bench = ProjectBench(a_project().with_field("spec.loop", {"cooldown": "0s", "retrain": {"newData": True}}))
+    bench.serve(bench.finish(1))
+    bench.pass_time(days=1)
+    for told, runs in (("a-1", 1), ("b-1", 1), ("b-2", 2)):
+        bench.report(data_fingerprint=told)
+        assert bench.record.data_fingerprint == told
+        assert len(bench.runs()) == runs, told
+    assert value(bench.read(TRAINING_RUN, "shop-2"), "spec", "trigger", "cause") == "DataChanged"
 
 
 def test_a_deployment_of_another_name_that_names_the_project_is_enough() -> None:

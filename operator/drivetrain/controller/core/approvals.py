@@ -19,14 +19,17 @@ COUNTED_REASONS = ("Harm", "Inconclusive", "LoadFailed")
 
 
 def runs_to_read(ledger: ProjectLedger, runs: Iterable[Document]) -> tuple[str, ...]:
-    """The runs whose own ledgers can still change something here: not those that are over and judged, or long past."""
+    """The runs whose own ledgers can still change or explain something here: not those that are over and judged, or
+    long past. Of those that were refused only the newest is explained."""
     known = {run.name: run for run in ledger.runs}
+    explained = {run.name for run in ledger.runs[:1] if run.verdict == "Refused"}
     oldest = min((run.at for run in ledger.runs), default=None) if len(ledger.runs) >= RUNS_LIMIT else None
     wanted = []
     for document in runs:
         name = name_of(document)
         run = known.get(name)
-        if run is not None and run.finished and run.verdict and run.finished != "Deleted":
+        over = run is not None and run.finished and run.verdict and run.finished != "Deleted"
+        if over and name not in explained:
             continue
         created = moment(text(document, "metadata", "creationTimestamp"))
         if run is None and oldest is not None and created is not None and created < oldest:

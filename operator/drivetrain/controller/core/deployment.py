@@ -130,6 +130,9 @@ def _serve(
     before = records.ledger(DeploymentLedger, observed.live.get(refs.ledger))
     if deployment.metadata.generation < before.rendered_generation:
         return Plan(wake_after=LATE)
+    wanted = _wanted(observed, deployment, project, before)
+    if wanted.fault is not None and before.stable is None:
+        return _stalled(observed, wanted.fault, now)  # nothing serves yet, and nothing else was asked for
     ledger = _rendered(before, deployment, settings)
     runtime = Runtime(
         deployment.spec.cluster.image or ledger.image or settings.ray_image,
@@ -139,7 +142,6 @@ def _serve(
     clusters = Clusters(revision_of(config), observed.ray_services)
     report = records.current_serving_report(ledger, observed.live.get(refs.report), observed.ray_services)
     loads = {load.hash: load for load in report.loads} if report else {}
-    wanted = _wanted(observed, deployment, project, before)
 
     ledger = revised(ledger, clusters, now)
     ledger = _with_baseline(ledger, wanted.baseline, loads, now)
@@ -168,7 +170,7 @@ def _serve(
     for each in observed.ray_services:
         if kept is not None and labels_of(each).get(REVISION_LABEL) not in kept:
             effects.append(Delete(RAY_SERVICE, owner.namespace, name_of(each), uid_of(each)))
-    view = View(observed, deployment, project, ledger, look, report, clusters, wanted.fault)
+    view = View(observed, deployment, ledger, look, report, clusters, wanted.fault)
     status = deployment_status(view, now)
     told = ("Ready", "Degraded", "Progressing", "Miscalibrated")
     events = (
@@ -245,10 +247,12 @@ def _wanted(
     baseline = policy_of(project, None)
     pinned = deployment.spec.model
     if pinned is not None:
-        version = _registered(observed.run_ledgers, pinned.version)
+        registered = _registered(observed.run_ledgers)
+        version = registered.get(pinned.version)
         if version is None:
-            told = f"No run of project {pinned.name} has registered version {pinned.version}. Name one that exists."
-            return _Wanted(baseline, None, Fact("ModelNotFound", told))
+            told = f"No run of project {pinned.name} has registered version {pinned.version}"
+            known = f": name one of {', '.join(registered)}." if registered else "; none has registered any yet."
+            return _Wanted(baseline, None, Fact("ModelNotFound", told + known))
         policy = policy_of(project, version)
         return _Wanted(baseline, Target(policy_hash(policy), policy, manual=True, pinned=True), None)
     ledger = records.ledger(ProjectLedger, observed.project_ledger)
@@ -273,9 +277,10 @@ def _model_to_roll_out(
     return stable.model if stable else None
 
 
-def _registered(run_ledgers: tuple[Document, ...], version: str) -> VersionReference | None:
+def _registered(run_ledgers: tuple[Document, ...]) -> dict[str, VersionReference]:
+    """The versions that the project's runs have registered, by number."""
     found = (records.ledger(RunLedger, each).version for each in run_ledgers)
-    return next((each for each in found if each is not None and each.version == version), None)
+    return {each.version: each for each in found if each is not None}
 
 
 def _with_baseline(

@@ -17,7 +17,7 @@ from drivetrain.api.v1alpha1.deployment import (
     RejectedVariant,
     Variant,
 )
-from drivetrain.api.v1alpha1.project import DrivetrainProject, KpiStatus
+from drivetrain.api.v1alpha1.project import KpiStatus
 from drivetrain.controller.core import applications, attempts, records
 from drivetrain.controller.core.conditions import Fact, clipped, condition, conditions, reason_of, settled
 from drivetrain.controller.core.observations import DeploymentObserved
@@ -34,7 +34,6 @@ class View:
 
     observed: DeploymentObserved
     deployment: Deployment
-    project: DrivetrainProject
     ledger: DeploymentLedger
     look: Look
     report: ServingReport | None
@@ -86,7 +85,7 @@ def deployment_status(view: View, now: datetime) -> DeploymentStatus:
         rejected=ledger.rejected[:10],
         analysis=_analysis(view),
         drift=drift_status(report.drift) if report and report.drift else None,
-        kpi=kpi_status(report.kpi, view.project) if report and report.kpi else None,
+        kpi=kpi_status(report.kpi, ledger) if report and report.kpi else None,
         why=clipped(why),
     )
 
@@ -106,15 +105,16 @@ def stalled_status(
     )
 
 
-def kpi_status(kpi: KpiEvidence, project: DrivetrainProject) -> KpiStatus:
-    """The KPI as status shows it."""
+def kpi_status(kpi: KpiEvidence, serving: DeploymentLedger) -> KpiStatus:
+    """The KPI as status shows it, in the unit of the objective that serves."""
+    stable = serving.policies.get(serving.stable.hash) if serving.stable else None
     return KpiStatus(
         mean=significant(kpi.mean),
         lower=None if kpi.lower is None else significant(kpi.lower),
         upper=None if kpi.upper is None else significant(kpi.upper),
         versus_holdout=None if kpi.versus_holdout is None else significant(kpi.versus_holdout),
         decisions=kpi.decisions,
-        unit=project.spec.objective.kpi.unit,
+        unit=stable.objective.kpi.unit if stable else "",
     )
 
 

@@ -1,8 +1,9 @@
 """The decision about one DrivetrainProject: which runs there are, what may be rolled out, and when to train again."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
-from drivetrain.api.documents import Document, documents, name_of, namespace_of, text
+from drivetrain.api.documents import Document, documents, integer, name_of, namespace_of, text
 from drivetrain.api.errors import InvalidSpecError
 from drivetrain.api.kinds import CONFIG_MAP, DEPLOYMENT, DRIVETRAIN_PROJECT, TRAINING_RUN, Ref
 from drivetrain.api.ledger import DeploymentLedger, ProjectLedger, RunLedger, StartedRun
@@ -22,9 +23,9 @@ from drivetrain.api.v1alpha1.trainingrun import TrainingRun, TrainingRunSpec, Tr
 from drivetrain.api.validation import validate_project
 from drivetrain.controller.core import approvals, governor, milestones, records
 from drivetrain.controller.core.conditions import (
+    Fact,
     check,
     clipped,
-    invalid_plan,
     is_deleting,
     is_inherited,
     parse,
@@ -34,7 +35,7 @@ from drivetrain.controller.core.conditions import (
 from drivetrain.controller.core.observations import ProjectObserved
 from drivetrain.controller.core.plan import Apply, Effect, Plan
 from drivetrain.controller.core.policies import policy_of
-from drivetrain.controller.core.project_view import ProjectView, project_status
+from drivetrain.controller.core.project_view import Memory, ProjectView, project_status, stalled_status
 from drivetrain.controller.manifests import records as manifests
 from drivetrain.controller.manifests.metadata import Owner, child
 from drivetrain.controller.manifests.settings import Settings
@@ -52,26 +53,27 @@ def decide(observed: ProjectObserved, now: datetime, settings: Settings) -> Plan
         return Plan()
     if is_inherited(observed.owner, observed.live.get(ledger_ref(observed.owner))):
         return Plan(wake_after=LATE)
+    before = records.ledger(ProjectLedger, observed.live.get(ledger_ref(observed.owner)))
+    if integer(observed.owner, "metadata", "generation") < before.generation:
+        return Plan(wake_after=LATE)
+    memory = _memory(observed, before)
     try:
         project = parse(DrivetrainProject, observed.owner)
         check(validate_project(project))
     except InvalidSpecError as error:
-        return invalid_plan(observed.owner, error, now)
+        stalled = stalled_status(memory, Fact(InvalidSpecError.reason, error.message), now)
+        return Plan(
+            effects=transition(observed.owner, stalled.conditions),
+            status=stalled.model_dump(mode="json", by_alias=True, exclude_none=True),
+        )
     owner = Owner.of(observed.owner, project.metadata.name)
-    before = records.ledger(ProjectLedger, observed.live.get(ledger_ref(observed.owner)))
-    if project.metadata.generation < before.generation:
-        return Plan(wake_after=LATE)
-    run_ledgers = {name: records.ledger(RunLedger, each) for name, each in observed.run_ledgers.items()}
-    serving = records.ledger(DeploymentLedger, observed.deployment_ledger) if observed.deployment_ledger else None
-    report = (
-        records.current_serving_report(serving, observed.deployment_report, observed.ray_services) if serving else None
-    )
+    serving, report = memory.serving, memory.report
 
-    ledger = before.model_copy(update={"generation": project.metadata.generation})
-    ledger = approvals.followed(ledger, _typed(observed.runs), run_ledgers)
+    ledger = memory.ledger.model_copy(update={"generation": project.metadata.generation})
     wanted = policy_hash(policy_of(project, ledger.approved)) if ledger.approved else None
     ledger = approvals.judged(ledger, serving, wanted)
-    ledger = approvals.approved(ledger, run_ledgers, project.spec.loop, _asked(observed, ledger, APPROVE_ANNOTATION))
+    asked = _asked(observed, ledger, APPROVE_ANNOTATION)
+    ledger = approvals.approved(ledger, memory.run_ledgers, project.spec.loop, asked)
     seen = report.data_fingerprint if report is not None else None
     if seen and not same_sources(seen, ledger.data_fingerprint):  # other sources are a changed spec, not new files
         ledger = ledger.model_copy(update={"data_fingerprint": seen})
@@ -98,8 +100,7 @@ def decide(observed: ProjectObserved, now: datetime, settings: Settings) -> Plan
     ]
     if (deployment := _deployment(observed, owner, project)) is not None:
         effects.append(Apply(deployment))
-    view = ProjectView(observed, project, ledger, serving, report, trigger, held, situation.gpu_hours)
-    status = project_status(view, now)
+    status = project_status(ProjectView(replace(memory, ledger=ledger), project, trigger, held), now)
     events = (
         *milestones.of_project(observed.owner, status),
         *transition(observed.owner, status.conditions, "Ready", "CircuitOpen", "LeverEffect"),
@@ -110,6 +111,17 @@ def decide(observed: ProjectObserved, now: datetime, settings: Settings) -> Plan
         status=status.model_dump(mode="json", by_alias=True, exclude_none=True),
         wake_after=_wake_after(project, ledger, held, now),
     )
+
+
+def _memory(observed: ProjectObserved, ledger: ProjectLedger) -> Memory:
+    """What is remembered and reported, the runs' own ledgers taken over."""
+    run_ledgers = {name: records.ledger(RunLedger, each) for name, each in observed.run_ledgers.items()}
+    serving = report = None
+    if observed.deployment_ledger is not None:
+        serving = records.ledger(DeploymentLedger, observed.deployment_ledger)
+        report = records.current_serving_report(serving, observed.deployment_report, observed.ray_services)
+    followed = approvals.followed(ledger, _typed(observed.runs), run_ledgers)
+    return Memory(observed, followed, run_ledgers, serving, report)
 
 
 def ledger_ref(owner: Document) -> Ref:

@@ -1,10 +1,11 @@
 """The status of a project: a view of its ledger, its runs and its Deployment."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from drivetrain.api.documents import documents, name_of, text
-from drivetrain.api.ledger import DeploymentLedger, ProjectLedger
+from drivetrain.api.documents import documents, integer, name_of, text
+from drivetrain.api.ledger import DeploymentLedger, ProjectLedger, RunLedger, StartedRun
 from drivetrain.api.meta import Condition
 from drivetrain.api.report import ServingReport
 from drivetrain.api.v1alpha1.project import (
@@ -22,17 +23,15 @@ from drivetrain.controller.core.observations import ProjectObserved
 
 
 @dataclass(frozen=True, slots=True)
-class ProjectView:
-    """Everything that the status tells."""
+class Memory:
+    """What ledgers, children and reports tell of a project, whatever its spec says."""
 
     observed: ProjectObserved
-    project: DrivetrainProject
     ledger: ProjectLedger
+    run_ledgers: Mapping[str, RunLedger]
+    """Of the runs that `approvals.runs_to_read` names, the newest among them wherever its end is told."""
     serving: DeploymentLedger | None
     report: ServingReport | None
-    trigger: governor.Trigger | None
-    held: governor.Hold | None
-    gpu_hours: float
 
     @property
     def champion(self) -> VersionReference | None:
@@ -43,31 +42,55 @@ class ProjectView:
         return policy.model if policy else None
 
 
+@dataclass(frozen=True, slots=True)
+class ProjectView:
+    """Everything that the status tells of a project that means what it says."""
+
+    memory: Memory
+    project: DrivetrainProject
+    trigger: governor.Trigger | None
+    held: governor.Hold | None
+
+
 def project_status(view: ProjectView, now: datetime) -> DrivetrainProjectStatus:
     """The status of a project that means what it says."""
-    ledger, report, champion = view.ledger, view.report, view.champion
-    rolling = view.serving is not None and view.serving.candidate is not None
+    others = (*_circuit(view), *_warnings(view.memory))
+    return _status(view.memory, (*_state(view.memory), *others), _next(view), now)
+
+
+def stalled_status(memory: Memory, why: Fact, now: datetime) -> DrivetrainProjectStatus:
+    """The status of a project whose spec means nothing now: what was reached stays, and nothing is begun."""
+    stalled = (*conditions(ready=False, why=why, stalled=why), *_warnings(memory))
+    waits = NextDecision(what="Correction of the spec", why=clipped(why.message))
+    return _status(memory, stalled, waits, now)
+
+
+def _status(
+    memory: Memory, found: tuple[Condition, ...], waits: NextDecision, now: datetime
+) -> DrivetrainProjectStatus:
+    ledger, report, champion = memory.ledger, memory.report, memory.champion
+    rolling = memory.serving is not None and memory.serving.candidate is not None
     return DrivetrainProjectStatus(
-        observed_generation=view.project.metadata.generation,
-        conditions=settled(view.observed.owner, _conditions(view), now),
+        observed_generation=integer(memory.observed.owner, "metadata", "generation"),
+        conditions=settled(memory.observed.owner, found, now),
         stage="Measure" if rolling else "Learn" if champion else "Build",
         champion=champion,
         approved=ledger.approved,
         awaiting_approval=ledger.awaiting_approval,
         last_run=ledger.runs[0].name if ledger.runs else None,
-        next_decision=_next(view),
-        kpi=kpi_status(report.kpi, view.project) if report and report.kpi else None,
+        next_decision=waits,
+        kpi=kpi_status(report.kpi, memory.serving) if report and report.kpi and memory.serving else None,
         effort=Effort(
-            data_rows=_rows(view),
+            data_rows=_rows(memory),
             labels=report.matured if report else 0,
             training_runs=ledger.runs_started,
-            gpu_hours=round(view.gpu_hours, 3),
+            gpu_hours=round(governor.gpu_hours(ledger.runs, now), 3),
         ),
         runs=tuple(
             RunSummary(
                 name=run.name,
                 cause=run.cause,
-                state=run.verdict or run.finished or _reason(view, run.name),
+                state=run.verdict or run.finished or _under_way(memory, run.name).reason,
                 version=run.version,
             )
             for run in ledger.runs[:10]
@@ -77,15 +100,15 @@ def project_status(view: ProjectView, now: datetime) -> DrivetrainProjectStatus:
 
 def _next(view: ProjectView) -> NextDecision:
     """What the loop does next, and why not now."""
-    ledger, serving = view.ledger, view.serving
+    memory, ledger, serving = view.memory, view.memory.ledger, view.memory.serving
     running = next((run for run in ledger.runs if not run.finished), None)
     if running is not None:
         # What a run that runs does changes with each stage and stands in the run's own status.
-        waits = "" if _reason(view, running.name) == "Running" else _message(view, running.name)
-        told = f"It was started for {running.cause}. {waits}".strip()
+        does = _under_way(memory, running.name)
+        told = f"It was started for {running.cause}. {'' if does.reason == 'Running' else does.message}".strip()
         return NextDecision(what=f"Gates of {running.name}", why=clipped(told))
     if serving is not None and serving.candidate is not None:
-        told = view.report.rollout.message if view.report and view.report.rollout else "Evidence is gathered."
+        told = memory.report.rollout.message if memory.report and memory.report.rollout else "Evidence is gathered."
         policy = serving.policies.get(serving.candidate.hash)
         version = policy.model.version if policy and policy.model else serving.candidate.hash
         return NextDecision(what=f"Verdict on version {version}", why=clipped(told))
@@ -102,18 +125,21 @@ def _next(view: ProjectView) -> NextDecision:
     return NextDecision(what="Watch", not_before=due, why="Nothing asks for a retraining.")
 
 
-def _conditions(view: ProjectView) -> tuple[Condition, ...]:
-    ledger, loop = view.ledger, view.project.spec.loop
+def _circuit(view: ProjectView) -> tuple[Condition, ...]:
+    ledger = view.memory.ledger
+    if not governor.circuit_open(ledger, view.project.spec.loop):
+        return ()
+    told = f"{ledger.rejected_in_a_row} candidates in a row were rejected; annotate drivetrain.dev/retrain to go on."
+    return (condition("CircuitOpen", "True", Fact("RejectedInARow", told)),)
+
+
+def _warnings(memory: Memory) -> tuple[Condition, ...]:
+    """What a reader of the numbers must know about them."""
     others: list[Condition] = []
-    if governor.circuit_open(ledger, loop):
-        told = (
-            f"{ledger.rejected_in_a_row} candidates in a row were rejected; annotate drivetrain.dev/retrain to go on."
-        )
-        others.append(condition("CircuitOpen", "True", Fact("RejectedInARow", told)))
-    if view.report is not None and view.report.drift is not None and view.report.drift.miscalibrated:
+    if memory.report is not None and memory.report.drift is not None and memory.report.drift.miscalibrated:
         told = "The champion's predictions were off by more than the tolerance from its promotion on."
         others.append(condition("Miscalibrated", "True", Fact("OffsetBeyondTolerance", told)))
-    effect = next((run.lever_effect for run in ledger.runs if run.lever_effect is not None), None)
+    effect = next((run.lever_effect for run in memory.ledger.runs if run.lever_effect is not None), None)
     if effect == "Observational":
         told = "Lever values in the training data were not drawn with a logged propensity: effects may be confounded."
         others.append(condition("LeverEffect", "Unknown", Fact("Observational", told)))
@@ -121,19 +147,19 @@ def _conditions(view: ProjectView) -> tuple[Condition, ...]:
         others.append(
             condition("LeverEffect", "True", Fact("Experimental", "Levers were varied with logged propensity."))
         )
-    return (*_state(view), *others)
+    return tuple(others)
 
 
-def _state(view: ProjectView) -> tuple[Condition, ...]:
+def _state(memory: Memory) -> tuple[Condition, ...]:
     """Ready once the loop has a version to serve; stalled where its only run cannot succeed."""
-    ledger = view.ledger
+    ledger = memory.ledger
     if ledger.approved is not None:
         why = Fact("LoopRunning", f"Version {ledger.approved.version} is the newest that passed its gates.")
         return conditions(ready=True, why=why)
     last = ledger.runs[0] if ledger.runs else None
     if last is not None and last.finished in ("Failed", "Refused", "Deleted"):
-        told = _message(view, last.name) or f"{last.name} ended as {last.finished}."
-        why = Fact(_reason(view, last.name), f"{told} Correct the project, or annotate drivetrain.dev/retrain.")
+        end = _end(memory, last)
+        why = Fact(end.reason, f"{end.message} Correct the project, or annotate drivetrain.dev/retrain.")
         return conditions(ready=False, why=why, stalled=why)
     if ledger.awaiting_approval is not None:
         why = Fact("AwaitingApproval", f"Version {ledger.awaiting_approval.version} awaits a person's approval.")
@@ -142,24 +168,25 @@ def _state(view: ProjectView) -> tuple[Condition, ...]:
     return conditions(ready=False, why=why, reconciling=why)
 
 
-def _reason(view: ProjectView, run: str) -> str:
-    return reason_of(_ready(view, run, "reason"), "Pending")
+def _end(memory: Memory, run: StartedRun) -> Fact:
+    """Why a run ended, from the same ledger that says that it did: its status may be older."""
+    record = memory.run_ledgers.get(run.name)
+    if record is None or not record.finished:
+        return Fact(run.finished, f"{run.name} ended as {run.finished}.")
+    return Fact(record.reason, record.message)
 
 
-def _message(view: ProjectView, run: str) -> str:
-    return _ready(view, run, "message")
-
-
-def _ready(view: ProjectView, run: str, part: str) -> str:
-    """A part of the run's Ready condition."""
-    document = next((each for each in view.observed.runs if name_of(each) == run), None)
+def _under_way(memory: Memory, run: str) -> Fact:
+    """What a run that has not ended does, as its own status says."""
+    document = next((each for each in memory.observed.runs if name_of(each) == run), None)
     found = (each for each in documents(document or {}, "status", "conditions") if text(each, "type") == "Ready")
-    return next((text(each, part) for each in found), "")
+    ready = next(found, {})
+    return Fact(reason_of(text(ready, "reason"), "Pending"), text(ready, "message"))
 
 
-def _rows(view: ProjectView) -> int:
+def _rows(memory: Memory) -> int:
     """Rows of the champion's data version, as its run reported them."""
-    champion, config_map = view.champion, view.observed.champion_report
+    champion, config_map = memory.champion, memory.observed.champion_report
     if champion is None or config_map is None:
         return 0
     return records.rows_of(config_map)
