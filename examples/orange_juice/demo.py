@@ -1,6 +1,9 @@
 """The demo as one call: the stage is opened, the story told, the report written, the stage closed."""
 
+import os
 import shutil
+import sys
+import time
 from pathlib import Path
 
 from rich.console import Console
@@ -23,14 +26,18 @@ def play(folder: Path, *, keep: bool) -> int:
     with View(console) as view:
         try:
             story, stage, addresses = open_stage(state, view)
+            began = time.monotonic()
             result = story.play()
-            surface = stage.traffic.surface() if stage.is_open() else []
+            surface = stage.traffic.surface() if result.passed else []
             stage.close_shop()
-            paths = report.write(folder / "report", result, stage.traffic.record, stage.scenes, surface)
+            told = report.Told(result, stage.record, stage.scenes, surface, addresses)
+            page = report.write_page(folder / "report", told)
+            result.durations["components ready to report"] = time.monotonic() - began
+            numbers = report.write_numbers(folder / "report", told)
         finally:
             if not keep:
                 environment.down(state, view.progress)
-    for line in report.summary(result, stage.traffic.record, addresses, paths):
+    for line in report.summary(told, (page, numbers), report.next_commands(state, _program(), kept=keep)):
         console.print(line, markup=False, soft_wrap=True)
     return 0 if result.passed else 1
 
@@ -46,3 +53,10 @@ def _empty(state: StateDir) -> StateDir:
     state.root.mkdir(parents=True, exist_ok=True)
     mark.touch()
     return state
+
+
+def _program() -> str:
+    """How this program is called from here."""
+    found = shutil.which("drivetrain")
+    own = Path(sys.executable).with_name("drivetrain")
+    return "drivetrain" if found and Path(found) == own else os.path.relpath(own)

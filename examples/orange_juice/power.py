@@ -33,6 +33,7 @@ CHECKED = "92b72f387a3156dac31cd51e677a95070f058c44239de4663f87d3ef48b058bd"
 LEAST_GAP = 0.05
 LEAST_INTERIOR = 0.9
 LEAST_RIGHT = 0.99
+SEED = 20260711
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +350,7 @@ def detection(
 
 
 def check_power(
-    parameters: Parameters, contexts: Contexts, *, project: Project | None = None, runs: int = 500, seed: int = 20260711
+    parameters: Parameters, contexts: Contexts, *, project: Project | None = None, runs: int = 500, seed: int = SEED
 ) -> Power:
     """Gaps, interior optima and the right verdict of every act, for one set of market parameters."""
     project = project or Project()

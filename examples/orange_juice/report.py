@@ -3,8 +3,9 @@
 import html
 import io
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import matplotlib as mpl
@@ -13,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from drivetrain.local.environment import Addresses
-from examples.orange_juice.stage import PROJECT, SEED
+from drivetrain.local.statedir import StateDir
+from examples.orange_juice.stage import PROJECT, seeds
 from examples.orange_juice.story import Result
 from examples.orange_juice.traffic import Record
 from examples.orange_juice.view import Scene
@@ -22,53 +24,102 @@ mpl.rcParams["svg.hashsalt"] = "drivetrain"
 _SIZE = (9.0, 3.2)
 
 
-def write(
-    folder: Path, result: Result, record: Record, scenes: list[Scene], surface: list[Mapping[str, float]]
-) -> tuple[Path, Path]:
-    """Writes report.json and report.html into `folder`; returns their paths."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a demo came to. `surface` is what the last version expects of each action for one visit, USD."""
+
+    result: Result
+    record: Record
+    scenes: list[Scene]
+    surface: list[Mapping[str, float]]
+    addresses: Addresses
+
+
+def write_page(folder: Path, told: Told) -> Path:
+    """Writes report.html into `folder`; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
-    numbers, page = folder / "report.json", folder / "report.html"
-    numbers.write_text(json.dumps(_numbers(result, record, scenes), indent=2, default=str), encoding="utf-8")
-    page.write_text(_page(result, record, scenes, surface), encoding="utf-8")
-    return numbers, page
+    path = folder / "report.html"
+    path.write_text(_page(told), encoding="utf-8")
+    return path
 
 
-def summary(result: Result, record: Record, addresses: Addresses, paths: tuple[Path, Path]) -> tuple[str, ...]:
+def write_numbers(folder: Path, told: Told) -> Path:
+    """Writes report.json into `folder`; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "report.json"
+    path.write_text(json.dumps(_finite(_numbers(told)), indent=2, default=str, allow_nan=False), encoding="utf-8")
+    return path
+
+
+def next_commands(state: StateDir, program: str, *, kept: bool) -> tuple[str, ...]:
+    """Three commands to go on with; `program` is how drivetrain is called, `kept` says that everything still runs."""
+    look = f"kubectl --kubeconfig {state.kubeconfig}"
+    return (
+        f"{program} status --state {state.root}" if kept else f"{program} up --state {state.root}",
+        f"{look} get dtp,dtr,dtd",
+        f"{program} down --state {state.root}" if kept else f"{look} describe dtd {PROJECT}",
+    )
+
+
+def summary(told: Told, paths: tuple[Path, Path], following: Sequence[str]) -> tuple[str, ...]:
     """The last lines that the demo prints."""
+    result, record = told.result, told.record
     lines = [
         f"Act {act.number} {'passed' if act.passed else 'FAILED'} in {act.seconds:.0f} s: {act.title}"
         for act in result.acts
     ]
-    lines += [f"True share reached: {share:.0%} {name}" for name, share in result.shares.items()]
+    lines += [f"True share reached: {share:.0%} by {name}" for name, share in result.shares.items()]
     lines.append(
         f"{sum(batch.decisions for batch in record.batches):,} decisions, {record.failed_requests} failed requests, "
-        f"{record.retried_requests} retried; story {result.durations['story']:.0f} s"
+        f"{record.retried_requests} broken connections"
     )
-    lines += [f"Report {paths[1]} and {paths[0]}"]
-    lines += [f"API {addresses.api}  MLflow {addresses.mlflow}  Ray {addresses.ray_dashboard}"]
-    lines += [
-        "Next: export KUBECONFIG=" + str(addresses.kubeconfig),
-        f"      kubectl get dtp,dtr,dtd && kubectl describe dtp {PROJECT}",
-        "      drivetrain validate examples/orange_juice/project.yaml",
-    ]
+    lines.append(
+        f"{result.durations['components ready to report']:.0f} s from all components ready to the report; "
+        f"before that {result.durations['all components ready']:.0f} s until they were"
+    )
+    lines.append(f"Report {paths[0]} and {paths[1]}")
+    lines += [f"{name} {address}" for name, address in _addresses(told.addresses).items()]
+    lines += [f"{'Next:' if not number else '     '} {command}" for number, command in enumerate(following)]
     return tuple(lines)
 
 
-def _numbers(result: Result, record: Record, scenes: list[Scene]) -> Mapping[str, object]:
+def _addresses(addresses: Addresses) -> dict[str, str]:
+    return {"API": addresses.api, "MLflow": addresses.mlflow, "Ray dashboard": addresses.ray_dashboard}
+
+
+def _numbers(told: Told) -> Mapping[str, object]:
+    result, record, scenes = told.result, told.record, told.scenes
+    last = scenes[-1] if scenes else None
+    rejected = last.deployment.status.rejected if last and last.deployment else ()
     return {
         "passed": result.passed,
         "acts": [asdict(act) for act in result.acts],
         "durationsSeconds": result.durations,
         "trueShares": result.shares,
-        "market": {"synthetic": True, "seed": SEED, **result.parameters},
-        "requests": {"failed": record.failed_requests, "retried": record.retried_requests},
+        "market": {"synthetic": True, "parameters": result.parameters, "gapsUsdPerVisit": result.gaps},
+        "seeds": seeds(),
+        "requests": {"failed": record.failed_requests, "brokenConnections": record.retried_requests},
         "versions": {
             f"{version or 'today'} (market {epoch})": {**asdict(visits)}
             for (version, epoch), visits in sorted(record.recommended.items())
         },
+        "rejected": [each.model_dump(mode="json", by_alias=True) for each in rejected],
         "rollouts": [shown for scene in scenes if (shown := _rollout(scene))],
-        "runs": [run.status.model_dump(mode="json", by_alias=True) for run in (scenes[-1].runs if scenes else ())],
+        "runs": [run.status.model_dump(mode="json", by_alias=True) for run in (last.runs if last else ())],
+        "events": [{"at": at, "event": event} for at, event in _events(scenes)],
+        "batches": [asdict(batch) for batch in record.batches],
+        "valueOverLevers": told.surface,
+        "addresses": _addresses(told.addresses),
     }
+
+
+def _finite(found: object) -> object:
+    """The same without the numbers that JSON does not know."""
+    if isinstance(found, Mapping):
+        return {name: _finite(value) for name, value in found.items()}
+    if isinstance(found, list | tuple):
+        return [_finite(value) for value in found]
+    return None if isinstance(found, float) and not math.isfinite(found) else found
 
 
 def _rollout(scene: Scene) -> Mapping[str, object]:
@@ -85,7 +136,8 @@ def _rollout(scene: Scene) -> Mapping[str, object]:
     }
 
 
-def _page(result: Result, record: Record, scenes: list[Scene], surface: list[Mapping[str, float]]) -> str:
+def _page(told: Told) -> str:
+    result, record, scenes = told.result, told.record, told.scenes
     acts = "".join(
         f"<tr><td>{act.number}</td><td>{html.escape(act.title)}</td>"
         f"<td>{'passed' if act.passed else '<b>failed</b>'}</td><td>{act.seconds:.0f} s</td><td>"
@@ -94,7 +146,10 @@ def _page(result: Result, record: Record, scenes: list[Scene], surface: list[Map
         for act in result.acts
     )
     shares = "".join(f"<li>{share:.0%}: {html.escape(name)}</li>" for name, share in result.shares.items())
+    durations = "".join(f"<li>{seconds:.0f} s: {html.escape(name)}</li>" for name, seconds in result.durations.items())
+    addresses = "".join(f"<li>{name} {html.escape(at)}</li>" for name, at in _addresses(told.addresses).items())
     market = html.escape(", ".join(f"{name} {value:g}" for name, value in result.parameters.items()))
+    drawn = html.escape(", ".join(f"{name} {seed}" for name, seed in seeds().items()))
     plots = "".join(
         f"<h2>{title}</h2><p>{note}</p>{_svg(figure)}"
         for title, note, figure in (
@@ -104,12 +159,13 @@ def _page(result: Result, record: Record, scenes: list[Scene], surface: list[Map
                 _kpi(record, scenes),
             ),
             ("Canary evidence", "Candidate minus stable, USD a visit, with its confidence sequence.", _canary(scenes)),
+            ("Calibration", "Realised minus promised margin per visit, over time.", _calibration(record, scenes)),
             (
                 "Promised and realised",
                 "Realised margin by promised margin, in tenths of the decisions.",
                 _promises(record),
             ),
-            ("Value over the levers", "What the stable version expects of one visit, USD.", _surface(surface)),
+            ("Value over the levers", "What the stable version expects of one visit, USD.", _surface(told.surface)),
         )
     )
     return (
@@ -117,8 +173,9 @@ def _page(result: Result, record: Record, scenes: list[Scene], surface: list[Map
         "<style>body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
         "td{padding:.2rem .6rem;vertical-align:top;border-top:1px solid #ddd}svg{max-width:100%;height:auto}</style>"
         f"<h1>Orange juice: {'all acts passed' if result.passed else 'an act failed'}</h1>"
-        f"<p>Contexts are real store visits. The customers are <b>synthetic</b> (seed {SEED}; {market}).</p>"
-        f"<table>{acts}</table><h2>True shares of the oracles' gaps</h2><ul>{shares}</ul>{plots}</html>"
+        f"<p>Contexts are real store visits. The customers are <b>synthetic</b> ({market}). Seeds: {drawn}.</p>"
+        f"<table>{acts}</table><h2>True shares of the oracles' gaps</h2><ul>{shares}</ul>{plots}"
+        f"<h2>Durations</h2><ul>{durations}</ul><h2>Addresses</h2><ul>{addresses}</ul></html>"
     )
 
 
@@ -139,7 +196,8 @@ def _axes(height: float = _SIZE[1]) -> tuple[Figure, Axes]:
 def _kpi(record: Record, scenes: list[Scene]) -> Figure:
     figure, axes = _axes()
     _timeline(axes, record, scenes, {"realised": "realised", "shelf": "shelf prices"})
-    axes.legend(frameon=False, loc="lower left")
+    if record.batches:
+        axes.legend(frameon=False, loc="lower left")
     axes.set_ylabel("USD a visit")
     return figure
 

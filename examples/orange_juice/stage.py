@@ -25,7 +25,8 @@ from drivetrain.local.statedir import StateDir
 from drivetrain.pipelines import versions
 from drivetrain.store import open_store
 from examples.orange_juice.market import Contexts, Market
-from examples.orange_juice.traffic import Traffic
+from examples.orange_juice.power import SEED as POWER_SEED
+from examples.orange_juice.traffic import Record, Traffic
 from examples.orange_juice.view import Scene, View
 
 HERE = Path(__file__).parent
@@ -77,9 +78,14 @@ class Stage:
         self._traffic.start()
 
     def close_shop(self) -> None:
-        """Sends no more visitors."""
+        """Sends no more visitors; why they failed, if they did, an act has told."""
         if self._traffic is not None:
             self._traffic.stop()
+
+    @property
+    def record(self) -> Record:
+        """What the visitors have seen; nothing before the shop is open."""
+        return Record() if self._traffic is None else self._traffic.record
 
     # ---- files ----------------------------------------------------------------------------------------------------
 
@@ -189,6 +195,13 @@ class Stage:
             deployment=Deployment.parse(deployment) if deployment else None,
             runs=self.runs(),
         )
+
+
+def seeds() -> dict[str, int]:
+    """Everything that is drawn in the demo and its power check, by who draws it."""
+    manifest = yaml.safe_load((HERE / "project.yaml").read_text(encoding="utf-8"))
+    tuning = manifest["spec"]["training"]["tuning"]["seed"]
+    return {"history": SEED, "visitors": SEED + 1, "tuning": int(tuning), "power check": POWER_SEED}
 
 
 def generator() -> np.random.Generator:

@@ -22,12 +22,13 @@ from examples.orange_juice.history import loyalty_cards, permuted_prices, price_
 from examples.orange_juice.market import Grid, Market, Parameters, read_contexts
 from examples.orange_juice.power import Project as CheckedProject
 from examples.orange_juice.power import World, require_checked
-from examples.orange_juice.stage import KEYS_SECRET, NAMESPACE, PROJECT, SEED, Stage, generator
-from examples.orange_juice.view import View
+from examples.orange_juice.stage import KEYS_SECRET, NAMESPACE, PROJECT, Stage, generator, seeds
+from examples.orange_juice.view import View, interval_of
 
 PAST_VISITS = 20_000
-RUN_SECONDS = 240.0
-ROLLOUT_SECONDS = 240.0
+# Waits are far beyond what an undisturbed story needs: they outlast a restart of Ray and a second attempt of a run.
+RUN_SECONDS = 600.0
+ROLLOUT_SECONDS = 600.0
 LEAST_RECOVERED = 0.7
 """Share of what the new oracle earns over the frozen policy that act 4 must recover."""
 JUDGED_DECISIONS = 4_000
@@ -50,6 +51,8 @@ class Result:
     """What the story came to; scenes and visits are told apart."""
 
     parameters: dict[str, float]
+    gaps: dict[str, float]
+    """What is to be earned, USD a visit: the distances between the policies that the story speaks of."""
     acts: list[Act] = field(default_factory=list)
     durations: dict[str, float] = field(default_factory=dict)
     shares: dict[str, float] = field(default_factory=dict)
@@ -64,14 +67,14 @@ class Result:
 class Story:
     """Four acts on one stage."""
 
-    def __init__(self, stage: Stage, view: View, parameters: Parameters) -> None:
+    def __init__(self, stage: Stage, view: View, world: World) -> None:
         self._stage = stage
         self._view = view
         self._rng = generator()
-        self._market = Market(parameters)
+        self._market = world.before
         self._past = read_contexts().draw(PAST_VISITS, self._rng)
         self._past_test = price_test(self._market, self._past, Grid(), self._rng)
-        self.result = Result(parameters=asdict(parameters))
+        self.result = Result(parameters=asdict(world.before.parameters), gaps=world.gaps())
 
     def play(self) -> Result:
         """Plays the acts in order; a failed one ends the play, and the report tells why."""
@@ -109,7 +112,7 @@ class Story:
         applied = time.monotonic()
         self._stage.session.apply(self._stage.manifest("project.yaml"))
         run = self._run("1", cause="Initial")
-        self._stage.wait(self._stage.is_open, seconds=180, what="the endpoint to answer")
+        self._stage.wait(self._stage.is_open, seconds=ROLLOUT_SECONDS, what="the endpoint to answer")
         self.result.durations["apply to endpoint ready"] = time.monotonic() - applied
         self._stage.open_shop(self._market)
         promoted = self._promoted(run)
@@ -169,9 +172,13 @@ class Story:
         _require(rejected.reason == "Harm", f"it was rejected with reason {rejected.reason}: {rejected.message}")
         _require(self._stage.stable_version() == before, f"version {before} no longer serves")
         passed = [gate.name for gate in run.status.gates if gate.verdict == "Passed"]
+        visits = self._stage.traffic.of(run.status.model_version, 0)
+        if visits.decisions:
+            name = f"version {rejected.version} (rejected), of the loyalty oracle over the no-loyalty oracle"
+            self.result.shares[name] = _share(visits.expected, visits.oracle, visits.loyal_oracle)
         return {
             "passed offline:": ", ".join(passed),
-            "rejected:": f"version {rejected.version} for {rejected.reason}. {rejected.message}",
+            "rejected:": f"version {rejected.version}. {rejected.message}",
         }
 
     def _change(self) -> Mapping[str, str]:
@@ -193,10 +200,14 @@ class Story:
         # The two versions decided for other visits, so each is compared with the oracle on its own.
         recovered = 1 - new.regret / old.regret
         self.result.shares[f"version {run.status.model_version}, of the new oracle over the frozen policy"] = recovered
+        self._stage.close_shop()
+        traffic.check()
         _require(recovered >= LEAST_RECOVERED, f"only {recovered:.0%} of what the new oracle recovers was recovered")
-        evidence = ", ".join(f"{name} {value}" for name, value in sorted(run.spec.trigger.evidence.items()))
+        told = dict(run.spec.trigger.evidence)
+        message = told.pop("message", "").rstrip(".")
+        evidence = ", ".join(f"{name} {value}" for name, value in sorted(told.items()))
         return {
-            "noticed:": f"retraining began {noticed:,} decisions after the change ({evidence})",
+            "noticed:": f"retraining began {noticed:,} decisions after the change: {message} ({evidence})",
             **promoted,
             "recovered:": f"{recovered:.0%} of what the new oracle earns over the frozen policy",
         }
@@ -211,7 +222,9 @@ class Story:
 
     def _promoted(self, run: TrainingRun) -> Mapping[str, str]:
         before = self._stage.stable_version()
+        began = time.monotonic()
         decisions = self._stage.wait_for_stable(run.status.model_version, seconds=ROLLOUT_SECONDS)
+        self.result.durations[f"rollout of version {run.status.model_version}"] = time.monotonic() - began
         over = f"version {before}" if before else "today's prices"
         return {
             "promoted:": f"version {run.status.model_version} over {over} after {decisions:,} decisions",
@@ -222,17 +235,14 @@ class Story:
         for scene in reversed(self._stage.scenes):
             analysis = scene.deployment.status.analysis if scene.deployment else None
             if analysis and analysis.intervals:
-                return ", ".join(
-                    f"{interval.metric} {interval.estimate:+.3f} [{interval.lower:+.3f}, {interval.upper:+.3f}]"
-                    for interval in analysis.intervals
-                )
+                return ", ".join(interval_of(each) for each in analysis.intervals)
         return "none was seen"
 
     def _enough_of(self, run: TrainingRun) -> None:
         traffic, version = self._stage.traffic, run.status.model_version
         self._stage.wait(
             lambda: traffic.of(version, traffic.epoch).decisions >= JUDGED_DECISIONS,
-            seconds=60,
+            seconds=ROLLOUT_SECONDS,
             what=f"{JUDGED_DECISIONS:,} decisions of version {version}",
         )
 
@@ -242,13 +252,17 @@ def open_stage(state: StateDir, view: View) -> tuple[Story, Stage, environment.A
     parameters = Parameters()
     require_checked(parameters, CheckedProject())
     contexts = read_contexts()
-    view.say(f"Customers are SYNTHETIC. Seed {SEED}; " + sentence({k: str(v) for k, v in asdict(parameters).items()}))
-    gaps = World(parameters, contexts).gaps()
-    view.say("USD a visit: " + sentence({f"{name}:": f"{gap:.3f}" for name, gap in gaps.items()}))
+    world = World(parameters, contexts)
+    view.say("Customers are SYNTHETIC: " + sentence({name: f"{value:g}" for name, value in asdict(parameters).items()}))
+    view.say("Seeds: " + sentence({name: str(seed) for name, seed in seeds().items()}))
+    view.say("USD a visit: " + sentence({f"{name}:": f"{gap:.3f}" for name, gap in world.gaps().items()}))
+    began = time.monotonic()
     addresses = environment.up(state, view.progress)
     view.say("All components are ready")
     stage = Stage(state, view, addresses, contexts)
-    return Story(stage, view, parameters), stage, addresses
+    story = Story(stage, view, world)
+    story.result.durations["all components ready"] = time.monotonic() - began
+    return story, stage, addresses
 
 
 def sentence(facts: Mapping[str, str]) -> str:

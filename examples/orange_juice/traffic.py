@@ -28,7 +28,11 @@ LATE_SECONDS = 1.5
 CORRECTION_SHARE = 0.005
 """Outcomes reported only after they matured: corrections."""
 CORRECTION_SECONDS = 8.0
-_TRIES = 12
+PATIENCE_SECONDS = 300.0
+"""A visitor outwaits a restart of Ray, in which Serve first refuses, then knows no route, then has no replica."""
+_LAST_SECONDS = 15.0
+"""Once the shop is closed."""
+_PAUSE_SECONDS = 4.0
 
 
 class EndpointError(DrivetrainError):
@@ -134,10 +138,9 @@ class Traffic:
         self._thread.start()
 
     def stop(self) -> None:
-        """Sends no more visitors; reports what is still due, then returns. Raises what made the thread fail."""
+        """Sends no more visitors, and reports what is still due. What made the thread fail is in `failure`."""
         self._stop.set()
         self._thread.join()
-        self.check()
 
     def check(self) -> None:
         """Raises what made the thread fail, if anything did."""
@@ -258,10 +261,11 @@ class Traffic:
             self._post("/v1/outcomes", "outcomes", {"outcomes": outcomes})
 
     def _post(self, path: str, key: str, body: object) -> Any:
-        """Asks until it is answered: a visitor whose connection breaks tries again, with the same visit."""
+        """Asks until it is answered: who finds the connection broken or the shop shut tries again."""
         payload = orjson.dumps(body)
         headers = {"Authorization": f"Bearer {self._keys[key]}", "Content-Type": "application/json"}
-        for attempt in range(_TRIES):
+        began, pause = time.monotonic(), 0.25
+        while True:
             try:
                 response = self._pool.request("POST", self._url + path, body=payload, headers=headers)
             except urllib3.exceptions.HTTPError:
@@ -270,7 +274,10 @@ class Traffic:
                 if response.status < 300:
                     return orjson.loads(response.data)
                 self.record.failed_requests += 1
-                if response.status < 500 and response.status != 429:
+                if response.status < 500 and response.status not in (404, 429):
                     raise EndpointError(f"{path} answered {response.status}: {response.data[:500]!r}")
-            self._stop.wait(min(2.0**attempt / 4, 8.0))
-        raise EndpointError(f"{path} did not answer {_TRIES} times.", remedy="See `drivetrain logs ray`.")
+            waited = time.monotonic() - began
+            if waited > (_LAST_SECONDS if self._stop.is_set() else PATIENCE_SECONDS):
+                raise EndpointError(f"{path} did not answer for {waited:.0f} s.", remedy="See `drivetrain logs ray`.")
+            time.sleep(pause)
+            pause = min(2 * pause, _PAUSE_SECONDS)

@@ -11,11 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from drivetrain.api.meta import condition_of
-from drivetrain.api.v1alpha1.deployment import Deployment
+from drivetrain.api.v1alpha1.deployment import Deployment, IntervalStatus
 from drivetrain.api.v1alpha1.project import DrivetrainProject
 from drivetrain.api.v1alpha1.trainingrun import TrainingRun
 
 _KEPT_LINES = 12
+_UNBOUNDED = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,35 +38,42 @@ class Scene:
             told += _serving(self.deployment)
         running = [run for run in self.runs if condition_of(run.status.conditions, "Reconciling")]
         for run in running:
-            progress = f"{run.status.stage or 'waiting'} {run.status.progress.percent} %"
-            told.append(f"training   {run.metadata.name} ({run.spec.trigger.cause}): {progress} {run.status.why}")
+            stage = f"{run.status.stage} {run.status.progress.percent} %" if run.status.stage else "its driver starts"
+            why = f"; {run.status.why}" if run.status.why else ""
+            told.append(f"training   {run.metadata.name} ({run.spec.trigger.cause}): {stage}{why}")
         if self.project and self.project.status.next_decision:
             following = self.project.status.next_decision
-            told.append(f"next       {following.what}: {following.why}")
+            told.append(f"next       {following.what}" + (f": {following.why}" if following.why else ""))
         return tuple(told)
 
 
 def _serving(deployment: Deployment) -> list[str]:
     status = deployment.status
-    stable = f"version {status.stable.version or '(today)'}" if status.stable else "nothing"
+    version = status.stable.version if status.stable else None
+    stable = f"version {version}" if version else "today's prices" if status.stable else "nothing"
     told = [f"serves     {stable}"]
     if status.candidate:
-        told.append(f"candidate  version {status.candidate.version} at {status.weight} % (step {status.step})")
+        place = "loading" if status.step is None else f"at {status.weight} % (step {status.step + 1})"
+        told.append(f"candidate  version {status.candidate.version} {place}")
     if status.kpi:
         bounds = f" [{status.kpi.lower:.3f}, {status.kpi.upper:.3f}]" if status.kpi.lower is not None else ""
         versus = f", {status.kpi.versus_holdout:+.3f} over holdout" if status.kpi.versus_holdout is not None else ""
         told.append(f"KPI        {status.kpi.mean:.3f}{bounds} {status.kpi.unit}{versus}")
-    if status.analysis:
-        told += [
-            f"evidence   {interval.metric} {interval.estimate:+.3f} "
-            f"[{interval.lower:+.3f}, {interval.upper:+.3f}] {interval.verdict}"
-            for interval in status.analysis.intervals
-        ]
+    if status.analysis and min(status.analysis.outcomes_stable, status.analysis.outcomes_candidate):
+        told += [f"evidence   {interval_of(each)} {each.verdict}" for each in status.analysis.intervals]
     if status.drift and status.drift.severity != "None":
         told.append(f"drift      {status.drift.severity}: {status.drift.calibration or status.drift.covariate}")
     if status.why:
         told.append(f"why        {status.why}")
     return told
+
+
+def interval_of(each: IntervalStatus) -> str:
+    """Metric, estimate and interval; an end that evidence has not bounded yet is infinite."""
+    lower, upper = (
+        f"{end:+.3f}" if abs(end) < _UNBOUNDED else f"{end:+.0e}"[0] + "inf" for end in (each.lower, each.upper)
+    )
+    return f"{each.metric} {each.estimate:+.3f} [{lower}, {upper}]"
 
 
 class View:
