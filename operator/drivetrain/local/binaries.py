@@ -1,4 +1,4 @@
-"""Finds, fetches or builds the programs that the embedded mode runs: `python -m drivetrain.local.binaries [FOLDER]`.
+"""Finds, fetches or builds what embedded mode and tests run: `python -m drivetrain.local.binaries [FOLDER]`.
 
 Standard library only, so that it can run while the Python packages are still being installed.
 
@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -31,10 +31,11 @@ Progress = Callable[[str, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Binaries:
-    """Where everything lies: programs by name, and the folder of KubeRay's CRD files."""
+    """Where everything lies: programs by name, the folder of KubeRay's CRD files, and folders that only tests need."""
 
     programs: Mapping[str, Path]
     crds: Path
+    folders: Mapping[str, Path] = field(default_factory=dict)
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
@@ -43,17 +44,18 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(base) / "drivetrain" / "bin"
 
 
-def prepare(progress: Progress, environment: Mapping[str, str] = os.environ) -> Binaries:
+def prepare(progress: Progress, environment: Mapping[str, str] = os.environ, *, development: bool = False) -> Binaries:
     """Return the path of every pinned program and of the CRDs, fetching or building side by side what is missing.
 
-    Raises ComponentError that names each one that cannot be had, why each way failed, and what to do.
+    With `development` also of what only tests need. Raises ComponentError that names each one that cannot be had, why
+    each way failed, and what to do.
     """
-    pins = load()
+    pins = {name: pin for name, pin in load().items() if development or not pin.development}
     cache = cache_folder(environment)
     paths: dict[str, Path] = {}
     missing: dict[str, list[Pin]] = {}
     for pin in pins.values():
-        found = _cached_crds(pin, cache) if pin.name == CRDS else find(pin, cache, environment)
+        found = cached_files(pin, cache) if pin.files else find(pin, cache, environment)
         if found:
             paths[pin.name] = found
         else:
@@ -77,7 +79,8 @@ def prepare(progress: Progress, environment: Mapping[str, str] = os.environ) -> 
             "into the folder that KUBEBUILDER_ASSETS names; then run the same command again.",
         )
     crds = paths.pop(CRDS)
-    return Binaries(programs=paths, crds=crds)
+    folders = {name: paths.pop(name) for name in list(paths) if pins[name].files}
+    return Binaries(programs=paths, crds=crds, folders=folders)
 
 
 def find(pin: Pin, cache: Path, environment: Mapping[str, str]) -> Path | None:
@@ -95,7 +98,8 @@ def _cached(pin: Pin, cache: Path) -> Path:
     return cache / f"{pin.name}-{pin.version}" / pin.name
 
 
-def _cached_crds(pin: Pin, cache: Path) -> Path | None:
+def cached_files(pin: Pin, cache: Path) -> Path | None:
+    """Return the folder of a pin's files, or None where one is missing."""
     folder = cache / f"{pin.name}-{pin.version}"
     return folder if all((folder / name).is_file() for name, _ in pin.files) else None
 
@@ -126,12 +130,12 @@ def _released(pin: Pin, cache: Path, say: Say) -> Path:
     machine = this_machine()
     if machine.system not in pin.systems:
         raise ComponentError(f"There is no release of {pin.name} for {machine.system}.")
-    if pin.name == CRDS:
+    if pin.files:
         contents = {
             name: downloads.fetch(pin.release.format(version=pin.version) + name, say, sha256=sha)
             for name, sha in pin.files
         }
-        return _store_crds(pin, cache, contents)
+        return _store_files(pin, cache, contents)
     url = machine.fill(pin.release, pin.version)
     say(f"fetching {url}")
     checksums = downloads.fetch(machine.fill(pin.checksums, pin.version), say).decode()
@@ -151,9 +155,9 @@ def _built(pin: Pin, cache: Path, say: Say) -> Path:
     go = shutil.which("go")
     if go is None:
         raise ComponentError("Go is not installed, so it cannot be built here.")
-    if pin.name == CRDS:
+    if pin.files:
         folder = gobuild.module_folder(pin, go, say) / pin.folder
-        return _store_crds(pin, cache, {name: (folder / name).read_bytes() for name, _ in pin.files})
+        return _store_files(pin, cache, {name: (folder / name).read_bytes() for name, _ in pin.files})
     program = _cached(pin, cache)
     if pin.command:
         shared = cache / f"{pin.command}-{pin.version}" / pin.command
@@ -167,7 +171,7 @@ def _built(pin: Pin, cache: Path, say: Say) -> Path:
     return program
 
 
-def _store_crds(pin: Pin, cache: Path, contents: Mapping[str, bytes]) -> Path:
+def _store_files(pin: Pin, cache: Path, contents: Mapping[str, bytes]) -> Path:
     folder = cache / f"{pin.name}-{pin.version}"
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
@@ -190,9 +194,9 @@ def _report(lines: Callable[[str], object]) -> Progress:
 
 
 def link(binaries: Binaries, folder: Path) -> None:
-    """Gather all programs in one folder, as KUBEBUILDER_ASSETS wants them."""
+    """Gather all programs in one folder, as KUBEBUILDER_ASSETS wants them, and the folders that tests need."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, program in binaries.programs.items():
+    for name, program in {**binaries.programs, **binaries.folders}.items():
         there = folder / name
         if there != program:  # the folder itself may be where they were found
             there.unlink(missing_ok=True)
@@ -200,13 +204,13 @@ def link(binaries: Binaries, folder: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Make every binary ready, link them into the folder that is named, if any, and return the exit status."""
+    """Make every binary ready, for tests too, link them into the folder that is named, if any; return the status."""
     try:
-        binaries = prepare(_report(sys.stderr.write))
+        binaries = prepare(_report(sys.stderr.write), development=True)
     except ComponentError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    for name, path in sorted(binaries.programs.items()):
+    for name, path in sorted({**binaries.programs, **binaries.folders}.items()):
         sys.stderr.write(f"{name}: {path}\n")
     for folder in arguments:
         link(binaries, Path(folder))

@@ -1,4 +1,4 @@
-"""The pin file: which binaries the embedded mode needs, and where each may come from. Standard library only."""
+"""The pin file: which binaries embedded mode and tests need, where each may come from. Standard library only."""
 
 import platform
 import re
@@ -11,7 +11,7 @@ CRDS = "kuberay-crds"
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """One pinned program, or the pinned CRD files of KubeRay (`files`, with the sha256 of each)."""
+    """One pinned program, or pinned files of a module (`files`, with the sha256 of each)."""
 
     name: str
     version: str
@@ -26,6 +26,8 @@ class Pin:
     folder: str = ""
     systems: tuple[str, ...] = ("linux", "darwin")
     files: tuple[tuple[str, str], ...] = ()
+    development: bool = False
+    """Needed by tests only: `drivetrain up` does without."""
 
     @property
     def build_target(self) -> str:

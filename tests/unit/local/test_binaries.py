@@ -65,6 +65,10 @@ def test_the_crds_of_rayjob_rayservice_and_raycluster_are_pinned_by_content() ->
     }
 
 
+def test_what_only_tests_need_is_not_asked_of_who_runs_the_embedded_mode() -> None:
+    assert {pin.name for pin in load().values() if pin.development} == {"helm", "prometheus-crds"}
+
+
 def test_addresses_are_filled_in_for_the_machine() -> None:
     template = "https://x/v{version}_{Os}_{machine}-{os}-{arch}"
     assert Machine("linux", "amd64").fill(template, "1.8.0") == "https://x/v1.8.0_Linux_x86_64-linux-amd64"
