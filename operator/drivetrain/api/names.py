@@ -55,6 +55,8 @@ STORE_ENV = "DRIVETRAIN_STORE"
 PROJECT_ENV = "DRIVETRAIN_PROJECT"
 DEPLOYMENT_ENV = "DRIVETRAIN_DEPLOYMENT"
 TRACKING_ENV = "MLFLOW_TRACKING_URI"
+REVISION_ENV = "DRIVETRAIN_REVISION"
+"""The Git revision that an image was built from; set by the image, not by the operator."""
 EXPECTED_RAY_ENV = "DRIVETRAIN_EXPECTED_RAY"
 """What the operator expects of the image, each a version as far as it matters: "2.60.0", "3.11" or "0.1"; the driver's
 first step and the endpoint compare (`drivetrain.api.image`). An unset one is not compared. They are part of the Pod

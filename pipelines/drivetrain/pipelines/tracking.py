@@ -4,10 +4,10 @@ Importing MLflow takes 4 to 5 s of CPU; in a process of its own it passes beside
 child reads one JSON request a line and answers one line; it ends when its parent does. An alias is only a mirror.
 """
 
-import importlib.metadata
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +19,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TextIO
 
 from drivetrain.api.errors import ReportedError
+from drivetrain.api.image import VERSION
+from drivetrain.api.names import REVISION_ENV
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -264,14 +266,22 @@ def serve(uri: str, requests: TextIO, answers: TextIO) -> None:
 
 
 def _code() -> dict[str, str]:
-    """Which code runs: the release, and the revision when it runs from a checkout."""
-    tags = {"drivetrain.release": importlib.metadata.version("drivetrain")}
-    revision = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
-    if revision.returncode == 0:
-        tags["mlflow.source.git.commit"] = revision.stdout.strip()
+    """Which code runs: the release, and the revision, which an image names and a checkout knows."""
+    tags = {"drivetrain.release": VERSION}
+    revision = os.environ.get(REVISION_ENV, "") or _checked_out()
+    if revision:
+        tags["mlflow.source.git.commit"] = revision
     return tags
+
+
+def _checked_out() -> str:
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    said = subprocess.run(
+        [git, "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    return said.stdout.strip() if said.returncode == 0 else ""
 
 
 def _bounded(tags: Mapping[str, str]) -> dict[str, str]:
