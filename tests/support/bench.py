@@ -122,8 +122,8 @@ class Bench:
 class RunBench(Bench):
     """A bench with the run `shop-1`."""
 
-    def __init__(self, **spec: JSON) -> None:
-        super().__init__()
+    def __init__(self, *, settings: Settings = SETTINGS, **spec: JSON) -> None:
+        super().__init__(settings=settings)
         document = a_run().document()
         self.cluster.put({**document, "spec": {**document["spec"], **spec}})
 

@@ -62,6 +62,20 @@ class ProjectLedger(ApiModel):
     """`changed_at` of the drift that the last drift run answered."""
 
 
+class RecordedRuntime(ApiModel):
+    """The operator's default image and what is in it, as recorded when first rendered.
+
+    Another operator goes on rendering it, so that an upgrade of the operator restarts nothing.
+    """
+
+    image: str
+    ray_version: str
+    python_version: str = ""
+    """As far as it matters: 3.11; empty: whatever it is."""
+    version: str = ""
+    """Drivetrain's own, as far as it matters: 0.1."""
+
+
 class RunLedger(ApiModel):
     """A run's attempts."""
 
@@ -85,6 +99,8 @@ class RunLedger(ApiModel):
     answered: Mapping[str, str] = Field(default_factory=dict, max_length=16)
     failures: tuple[Text, ...] = Field(default=(), max_length=10)
     """Why earlier attempts failed."""
+    runtime: RecordedRuntime | None = None
+    """What all attempts run in where the spec names no image."""
     finished_at: datetime | None = None
     finished: Literal["", "Approved", "Refused", "Failed"] = ""
     reason: str = ""
@@ -140,8 +156,7 @@ class DeploymentLedger(ApiModel):
     """Cluster revision that did not become ready in time; it is not tried again before the spec changes."""
     switched_at: datetime | None = None
     """When the Service was last moved to another revision: the old cluster goes a little later."""
-    image: str | None = None
-    """Default image recorded when first rendered."""
-    ray_version: str | None = None
+    runtime: RecordedRuntime | None = None
+    """What the endpoint runs in where the spec names no image; another one with another generation, or on request."""
     rendered_generation: int = 0
-    """Generation of the spec that `image` and `ray_version` were recorded for."""
+    """Generation of the spec that `runtime` was recorded for."""

@@ -23,6 +23,8 @@ RETRY_ANNOTATION = "drivetrain.dev/retry"
 RETRAIN_ANNOTATION = "drivetrain.dev/retrain"
 CANCEL_ANNOTATION = "drivetrain.dev/cancel"
 PAUSE_ANNOTATION = "drivetrain.dev/pause"
+RENEW_IMAGE_ANNOTATION = "drivetrain.dev/renew-image"
+"""On a Deployment: a token; each new one takes the operator's default image of today, as a changed spec does."""
 DATA_CHANGED_ANNOTATION = "drivetrain.dev/data-changed"
 
 SPEC_KEY = "spec.json"

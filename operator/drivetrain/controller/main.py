@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import logging
 import os
+import platform
 import secrets
 import socket
 import sys
@@ -98,7 +99,13 @@ def options_of(parsed: argparse.Namespace) -> Options:
 
 def settings_of(parsed: argparse.Namespace) -> Settings:
     """Return the defaults for what specs leave open."""
-    return Settings(ray_image=parsed.ray_image, ray_version=parsed.ray_version, mlflow_url=parsed.mlflow_url or None)
+    return Settings(
+        ray_image=parsed.ray_image,
+        ray_version=parsed.ray_version,
+        mlflow_url=parsed.mlflow_url or None,
+        # Both images are built from one release, with one Python.
+        python_version=".".join(platform.python_version_tuple()[:2]),
+    )
 
 
 if __name__ == "__main__":

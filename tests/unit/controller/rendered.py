@@ -23,7 +23,9 @@ from drivetrain.controller.manifests.settings import Settings
 from tests.support.builders import a_deployment, a_project, a_run
 
 GOLDEN = Path(__file__).parent / "golden"
-SETTINGS = Settings(ray_image="example.org/ray:1", ray_version="2.60.0", mlflow_url="http://mlflow:5000")
+SETTINGS = Settings(
+    ray_image="example.org/ray:1", ray_version="2.60.0", mlflow_url="http://mlflow:5000", python_version="3.11"
+)
 
 
 def rendered() -> Mapping[str, Document]:
@@ -46,6 +48,8 @@ def rendered() -> Mapping[str, Document]:
                 "head": {"cpu": "1500m", "memory": "3Gi"},
                 "nodeSelector": {"pool": "gpu", "arch": "amd64"},
                 "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}],
+                "runtimeClass": "nvidia",
+                "topology": {"required": "cloud.provider.com/rack"},
             },
         )
         .build()
@@ -56,6 +60,7 @@ def rendered() -> Mapping[str, Document]:
         .with_metadata(uid="d-uid")
         .with_field("spec.autoscaling", {"minReplicas": 1, "maxReplicas": 3})
         .with_field("spec.resources", {"cpu": "500m", "memory": "1Gi", "gpu": 1})
+        .with_field("spec.cluster", {"topology": {"spread": [{"topologyKey": "topology.kubernetes.io/zone"}]}})
         .build()
     )
     runner = Owner(TRAINING_RUN, "default", "shop-1", "r-uid", "shop")
@@ -64,13 +69,17 @@ def rendered() -> Mapping[str, Document]:
     credentials = SecretReference(secret_name="mlflow")
     endpoint = EndpointConfig(stable="a" * 16, baseline="b" * 16, load=("c" * 16,), salt="d-uid")
     objects: dict[str, Document] = {
-        "ray_job": ray_job(runner, spec, 2, SETTINGS, tracking_credentials=credentials),
+        "ray_job": ray_job(
+            runner, spec, 2, Runtime.of(spec.spec.cluster, SETTINGS.runtime), tracking_credentials=credentials
+        ),
         "run_spec": records.run_spec(runner, spec),
         "run_report": records.report(runner, annotations={"drivetrain.dev/incarnation": "1 shop-1-a1-abcde"}),
         "service": service(server, "0123456789ab"),
     }
     for name, each in (("ray_service", deployment), ("ray_service_scaled", scaled)):
-        config = cluster_config(server, each.spec, project.spec.data.store, Runtime.of(each.spec.cluster, SETTINGS))
+        config = cluster_config(
+            server, each.spec, project.spec.data.store, Runtime.of(each.spec.cluster, SETTINGS.runtime)
+        )
         objects[name] = ray_service(server, each.spec, config, revision_of(config), endpoint)
     for part, each_object in zip(("account", "role", "binding"), records.reporters(runner), strict=True):
         objects[part] = each_object

@@ -11,7 +11,7 @@ from drivetrain.api.names import ENDPOINT_URL_ANNOTATION
 from drivetrain.api.policy import EndpointConfig
 from drivetrain.api.v1alpha1.project import VersionReference
 from drivetrain.controller.manifests.settings import Settings
-from tests.support.bench import Bench, ServingBench
+from tests.support.bench import SETTINGS, Bench, ServingBench
 from tests.support.builders import a_deployment, a_project, a_run
 
 VERSION = VersionReference(version="1", digest="a" * 64, run="shop-1")
@@ -163,11 +163,34 @@ def test_replica_counts_change_in_place() -> None:
 
 def test_an_operator_with_another_default_image_replaces_no_cluster() -> None:
     bench = a_bench()
-    newer = Bench(settings=Settings(ray_image="example.org/ray:2", ray_version="2.61.0"))
+    newer = Bench(settings=Settings(ray_image="example.org/ray:2", ray_version="2.60.1", python_version="3.12"))
     newer.cluster = bench.cluster
     newer.reconcile(DEPLOYMENT, "shop")
     assert len(bench.services()) == 1
-    assert bench.record.image == "example.org/ray:1"
+    assert bench.record.runtime == SETTINGS.runtime
+
+
+def test_the_default_image_is_renewed_on_request_and_once() -> None:
+    bench = a_bench()
+    newer = Bench(settings=Settings(ray_image="example.org/ray:2", ray_version="2.60.1"))
+    newer.cluster = bench.cluster
+    newer.annotate(DEPLOYMENT, "shop", renew_image="1")
+    newer.reconcile(DEPLOYMENT, "shop")
+    renewed = bench.record.runtime
+    assert renewed is not None
+    assert renewed.image == "example.org/ray:2"
+    assert len(bench.services()) == 2
+    bench.reconcile(DEPLOYMENT, "shop")
+    assert bench.record.runtime == renewed
+
+
+def test_an_unsupported_ray_stalls_before_anything_is_made() -> None:
+    bench = ServingBench(a_deployment().with_field("spec.cluster.rayVersion", "2.52.1").document())
+    stalled = bench.said("Stalled")
+    assert stalled is not None
+    assert stalled[1] == "ImageUnsupported"
+    assert "2.52.1" in stalled[2]
+    assert not bench.services()
 
 
 def test_a_candidate_that_is_unknown_to_the_store_stalls_while_stable_serves() -> None:

@@ -1,6 +1,7 @@
 """The command line of the operator, and what it sets up."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,8 @@ def test_flags_win_over_the_environment_and_the_environment_over_defaults(kubeco
     parsed = parser_for(environment).parse_args(["--ray-image", "from-flag", "--namespaces", "a, b"])
     options = options_of(parsed)
     assert (options.port, options.namespaces, options.lease_namespace) == (9000, ("a", "b"), "default")
-    assert settings_of(parsed) == Settings(ray_image="from-flag", ray_version="2.60.0", mlflow_url=None)
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert settings_of(parsed) == Settings(ray_image="from-flag", ray_version="2.60.0", python_version=python)
 
 
 def test_every_process_has_a_name_of_its_own(kubeconfig: str) -> None:

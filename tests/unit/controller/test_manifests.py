@@ -7,8 +7,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from drivetrain.api.documents import Document, documents, labels_of, mapping, sequence, text, value
+from drivetrain.api.documents import (
+    Document,
+    annotations_of,
+    documents,
+    labels_of,
+    mapping,
+    sequence,
+    text,
+    value,
+)
 from drivetrain.api.v1alpha1.training import Resources
+from drivetrain.controller.manifests.quantities import SMALLEST_STORE, amount, times
 from drivetrain.controller.manifests.ray_service import cpus, revision_of, with_revision
 from tests.unit.controller.rendered import GOLDEN, golden_text, rendered
 
@@ -115,6 +125,68 @@ def test_the_serving_flags_sit_in_every_ray_container(template: Document) -> Non
         flags = {text(each, "name"): text(each, "value") for each in documents(container, "env")}
         assert flags["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
         assert flags["RAY_SERVE_THROUGHPUT_OPTIMIZED"] == "1"
+
+
+@pytest.mark.parametrize("template", all_templates())
+def test_shared_memory_is_bounded_and_holds_the_object_store(template: Document) -> None:
+    spec = mapping(template, "spec")
+    (shared,) = [each for each in documents(spec, "volumes") if text(each, "name") == "shm"]
+    limit = amount(text(shared, "emptyDir", "sizeLimit"))
+    memory = amount(text(documents(spec, "containers")[0], "resources", "requests", "memory"))
+    assert SMALLEST_STORE <= limit < memory
+
+
+@pytest.mark.parametrize("name", RAY_KINDS)
+def test_the_object_store_fits_into_shared_memory(name: str) -> None:
+    cluster = mapping(rendered()[name], "spec", "rayClusterSpec") or mapping(
+        rendered()[name], "spec", "rayClusterConfig"
+    )
+    for group in (mapping(cluster, "headGroupSpec"), *documents(cluster, "workerGroupSpecs")):
+        (shared,) = [each for each in documents(group, "template", "spec", "volumes") if text(each, "name") == "shm"]
+        assert int(text(group, "rayStartParams", "object-store-memory")) <= amount(
+            text(shared, "emptyDir", "sizeLimit")
+        )
+
+
+@pytest.mark.parametrize("name", RAY_KINDS)
+def test_ray_pods_know_which_versions_their_image_should_hold(name: str) -> None:
+    for role, template in templates(rendered()[name]):
+        found = {
+            text(each, "name"): text(each, "value")
+            for container in documents(mapping(template, "spec"), "containers")
+            for each in documents(container, "env")
+        }
+        if role != "submitter":
+            assert (found["DRIVETRAIN_EXPECTED_RAY"], found["DRIVETRAIN_EXPECTED_PYTHON"]) == ("2.60.0", "3.11")
+        assert found["HOME"] == "/var/lib/drivetrain"
+
+
+def test_no_probe_of_a_serving_worker_needs_a_program_in_the_image() -> None:
+    for role, template in templates(rendered()["ray_service"]):
+        (container,) = documents(mapping(template, "spec"), "containers")
+        assert ("httpGet" in mapping(container, "readinessProbe")) == (role == "worker")
+
+
+def test_topology_hints_sit_on_workers_only() -> None:
+    for role, template in templates(rendered()["ray_job"]):
+        required = annotations_of(template).get("kueue.x-k8s.io/podset-required-topology")
+        assert required == ("cloud.provider.com/rack" if role == "worker" else None)
+        assert mapping(template, "spec")["runtimeClassName"] == "nvidia"
+    for role, template in templates(rendered()["ray_service_scaled"]):
+        spread = documents(mapping(template, "spec"), "topologySpreadConstraints")
+        assert [text(each, "topologyKey") for each in spread] == (
+            ["topology.kubernetes.io/zone"] if role == "worker" else []
+        )
+        for each in spread:
+            assert value(each, "labelSelector", "matchLabels", "drivetrain.dev/owner-uid") == "d-uid"
+
+
+@pytest.mark.parametrize(
+    ("quantity", "count", "expected"), [("500m", 3, "1500m"), ("2Gi", 2, "4Gi"), ("1.5", 2, "3"), ("1", 10, "10")]
+)
+def test_a_quantity_is_multiplied_in_its_own_unit(quantity: str, count: int, expected: str) -> None:
+    assert times(quantity, count) == expected
+    assert amount(times(quantity, count)) == amount(quantity) * count
 
 
 def test_every_pod_of_an_attempt_says_so() -> None:

@@ -8,6 +8,7 @@ from drivetrain.api.documents import (
     JSON,
     Document,
     annotations_of,
+    documents,
     labels_of,
     mapping,
     name_of,
@@ -19,6 +20,7 @@ from drivetrain.api.documents import (
 from drivetrain.api.kinds import CONFIG_MAP, DRIVETRAIN_PROJECT, POD, RAY_JOB, ROLE, TRAINING_RUN, WORKLOAD
 from drivetrain.api.names import INCARNATION_ANNOTATION
 from drivetrain.api.runspec import RunSpec
+from drivetrain.controller.manifests.settings import Settings
 from tests.support.bench import NAMESPACE, RunBench
 
 DIGEST = "a" * 64
@@ -273,6 +275,30 @@ def test_attempts_that_fail_one_after_the_other_stall_the_run() -> None:
     assert stalled[1] == "AttemptsExhausted"
     assert "StoreUnavailable: 503" in stalled[2]
     assert bench.cluster.find(RAY_JOB) == ()
+
+
+def test_an_unsupported_ray_stalls_a_run_before_anything_is_made() -> None:
+    bench = RunBench(cluster={"rayVersion": "2.52.1"})
+    bench.look()
+    stalled = bench.said("Stalled")
+    assert stalled is not None
+    assert stalled[1] == "ImageUnsupported"
+    assert not bench.cluster.find(RAY_JOB)
+
+
+def test_another_operators_default_image_is_for_other_runs() -> None:
+    bench = RunBench()
+    bench.running()
+    bench.job("Failed", message="it crashed")
+    bench.pass_time(minutes=1)
+    newer = RunBench(settings=Settings(ray_image="example.org/ray:2", ray_version="2.60.1"))
+    newer.cluster = bench.cluster
+    bench.look()
+    newer.look()
+    (job,) = bench.cluster.find(RAY_JOB)
+    assert name_of(job) == "shop-1-a2"
+    head = documents(job, "spec", "rayClusterSpec", "headGroupSpec", "template", "spec", "containers")[0]
+    assert text(head, "image") == "example.org/ray:1"
 
 
 def test_a_missing_secret_stalls_the_run_until_it_is_there() -> None:

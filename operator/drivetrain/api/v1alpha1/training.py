@@ -151,6 +151,38 @@ class Toleration(ApiModel):
     """Which effect is tolerated; all when absent."""
 
 
+class Spread(ApiModel):
+    """Spreads the workers over nodes or zones."""
+
+    topology_key: str = Field(default="kubernetes.io/hostname", min_length=1, max_length=316)
+    """Node label; workers are spread over its values."""
+    max_skew: int = Field(default=1, ge=1, le=64)
+    """How uneven the spread may be."""
+    when_unsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"] = "ScheduleAnyway"
+    """What happens to a worker that would make it more uneven."""
+
+
+class Topology(ApiModel):
+    """Where the workers lie, seen from each other."""
+
+    required: str | None = Field(default=None, min_length=1, max_length=316)
+    """Node label: all workers in one domain of it, or the run waits; needs a topology-aware Kueue queue."""
+    preferred: str | None = Field(default=None, min_length=1, max_length=316)
+    """Node label: all workers in one domain of it where that fits; needs a topology-aware Kueue queue."""
+    spread: tuple[Spread, ...] = Field(default=(), max_length=4)
+    """Spreads them, which is what replicas of an endpoint want."""
+
+    cel: ClassVar = (
+        Rule("!has(self.required) || !has(self.preferred)", "a topology takes either required or preferred"),
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.required is not None and self.preferred is not None:
+            raise ValueError("a topology takes either required or preferred")
+        return self
+
+
 class Cluster(ApiModel):
     """The Ray cluster that does the work. Pod fields are an allow-list."""
 
@@ -164,6 +196,10 @@ class Cluster(ApiModel):
     """Labels that nodes must have."""
     tolerations: tuple[Toleration, ...] = Field(default=(), max_length=16)
     """Taints that pods tolerate."""
+    runtime_class: DNSLabel | None = None
+    """RuntimeClass of the pods, such as the one that GPU nodes ask for."""
+    topology: Topology = Field(default_factory=Topology)
+    """Where workers lie, seen from each other."""
 
 
 class Queue(ApiModel):

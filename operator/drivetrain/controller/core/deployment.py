@@ -20,6 +20,7 @@ from drivetrain.api.names import (
     ABORT_ANNOTATION,
     PAUSE_ANNOTATION,
     PROMOTE_ANNOTATION,
+    RENEW_IMAGE_ANNOTATION,
     RETRY_ANNOTATION,
     REVISION_LABEL,
     ledger_name,
@@ -57,6 +58,7 @@ from drivetrain.controller.core.revisions import (
 )
 from drivetrain.controller.core.rollout import Look, Target, advance, is_loaded, weight_of
 from drivetrain.controller.core.seniority import eldest
+from drivetrain.controller.core.support import unsupported
 from drivetrain.controller.manifests import records as manifests
 from drivetrain.controller.manifests.metadata import Owner
 from drivetrain.controller.manifests.ray_cluster import Runtime
@@ -133,11 +135,10 @@ def _serve(
     wanted = _wanted(observed, deployment, project, before)
     if wanted.fault is not None and before.stable is None:
         return _stalled(observed, wanted.fault, now)  # nothing serves yet, and nothing else was asked for
-    ledger = _rendered(before, deployment, settings)
-    runtime = Runtime(
-        deployment.spec.cluster.image or ledger.image or settings.ray_image,
-        deployment.spec.cluster.ray_version or ledger.ray_version or settings.ray_version,
-    )
+    ledger = _rendered(before, deployment, observed.owner, settings)
+    runtime = Runtime.of(deployment.spec.cluster, ledger.runtime or settings.runtime)
+    if (fault := unsupported(runtime)) is not None:
+        return _stalled(observed, fault, now)
     config = cluster_config(owner, deployment.spec, project.spec.data.store, runtime)
     clusters = Clusters(revision_of(config), observed.ray_services)
     report = records.current_serving_report(ledger, observed.live.get(refs.report), observed.ray_services)
@@ -228,15 +229,18 @@ def endpoint_config(
     )
 
 
-def _rendered(ledger: DeploymentLedger, deployment: Deployment, settings: Settings) -> DeploymentLedger:
+def _rendered(
+    ledger: DeploymentLedger, deployment: Deployment, owner: Document, settings: Settings
+) -> DeploymentLedger:
     """Keep the default image that this generation was first rendered with: an operator upgrade replaces no cluster."""
-    if ledger.rendered_generation == deployment.metadata.generation and ledger.image is not None:
+    asked = unanswered(owner, RENEW_IMAGE_ANNOTATION, dict(ledger.answered))
+    if ledger.rendered_generation == deployment.metadata.generation and ledger.runtime is not None and not asked:
         return ledger
     return ledger.model_copy(
         update={
-            "image": settings.ray_image,
-            "ray_version": settings.ray_version,
+            "runtime": settings.runtime,
             "rendered_generation": deployment.metadata.generation,
+            "answered": {**ledger.answered, RENEW_IMAGE_ANNOTATION: asked} if asked else ledger.answered,
         }
     )
 

@@ -42,8 +42,10 @@ from drivetrain.controller.core.observations import RunObserved
 from drivetrain.controller.core.plan import Apply, Delete, Effect, Plan
 from drivetrain.controller.core.queueing import NOT_QUEUED, quota
 from drivetrain.controller.core.run_progress import END_WITHIN, ENDED, RETRY, RunFacts, due, progress, secret_awaited
+from drivetrain.controller.core.support import unsupported
 from drivetrain.controller.manifests import records as manifests
 from drivetrain.controller.manifests.metadata import Owner
+from drivetrain.controller.manifests.ray_cluster import Runtime
 from drivetrain.controller.manifests.ray_job import ray_job
 from drivetrain.controller.manifests.settings import Settings
 
@@ -79,12 +81,16 @@ def decide(observed: RunObserved, now: datetime, settings: Settings) -> Plan:
         return replace(stalled_plan(owner, Fact("ProjectNotFound", told), now), wake_after=RETRY)
     if not observed.kuberay and not before.finished:
         return replace(stalled_plan(owner, KUBERAY_MISSING, now), wake_after=RETRY)
+    recorded = before.runtime or settings.runtime
+    runtime = Runtime.of(spec.spec.cluster, recorded)
+    if (fault := unsupported(runtime)) is not None and not before.finished and not attempts.is_open(before):
+        return stalled_plan(owner, fault, now)
     facts = facts_of(observed, run, spec, project, before)
-    after = progress(before, facts, now)
+    after = progress(before.model_copy(update={"runtime": recorded}), facts, now)
     status = status_of(observed, facts, after, now)
     return Plan(
         ledger=Apply(manifests.ledger(facts.owner, after)) if after != before else None,
-        effects=(*_effects(observed, facts, after, now, settings), *transition(owner, status.conditions)),
+        effects=(*_effects(observed, facts, after, now, runtime), *transition(owner, status.conditions)),
         status=status.model_dump(mode="json", by_alias=True, exclude_none=True),
         wake_after=_wake_after(facts, after, now),
     )
@@ -161,7 +167,7 @@ def refs_of(owner: Document) -> RunRefs:
 
 
 def _effects(
-    observed: RunObserved, facts: RunFacts, ledger: RunLedger, now: datetime, settings: Settings
+    observed: RunObserved, facts: RunFacts, ledger: RunLedger, now: datetime, runtime: Runtime
 ) -> tuple[Effect, ...]:
     """Children for an open attempt, and the end of every job that should not be."""
     effects: list[Effect] = []
@@ -176,9 +182,7 @@ def _effects(
     if attempts.is_open(ledger):
         if all(name_of(job) != wanted for job in facts.jobs):
             effects.append(
-                Apply(
-                    ray_job(facts.owner, facts.spec, ledger.attempt, settings, tracking_credentials=facts.credentials)
-                )
+                Apply(ray_job(facts.owner, facts.spec, ledger.attempt, runtime, tracking_credentials=facts.credentials))
             )
         stale = tuple(job for job in facts.jobs if name_of(job) != wanted)
     elif ledger.finished:

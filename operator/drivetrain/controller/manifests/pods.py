@@ -6,15 +6,19 @@ from dataclasses import dataclass, field
 from drivetrain.api.documents import JSON, Document
 from drivetrain.api.names import (
     NAMESPACE_ENV,
+    OWNER_UID_LABEL,
     SERVICE_ACCOUNT_DIRECTORY,
     SERVICE_ACCOUNT_ENV,
     WORK_DIRECTORY,
     WORK_ENV,
 )
 from drivetrain.api.v1alpha1.dataset import SecretReference
-from drivetrain.api.v1alpha1.training import Cluster, Resources
+from drivetrain.api.v1alpha1.training import Cluster, Resources, Topology
+from drivetrain.controller.manifests.quantities import shared_memory
 
 TOKEN_SECONDS = 3600
+REQUIRED_TOPOLOGY = "kueue.x-k8s.io/podset-required-topology"
+PREFERRED_TOPOLOGY = "kueue.x-k8s.io/podset-preferred-topology"
 USER = 1000
 """The user that Ray images run as; a number, because the kubelet cannot tell that a name is not root."""
 
@@ -44,11 +48,15 @@ class PodPlan:
     restart_policy: str = ""
     command: tuple[str, ...] = ()
     """What the container runs; KubeRay says it for heads and workers."""
+    readiness: Document | None = None
+    """A probe in place of KubeRay's."""
+    topology: Topology = field(default_factory=Topology)
+    """Of workers; one head or submitter lies anywhere."""
 
 
 def template(plan: PodPlan, cluster: Cluster) -> Document:
     """The Pod template: non-root, no privileges, read-only root with scratch space, no token unless mounted."""
-    mounts = (*SCRATCH, *plan.mounts)
+    mounts = (*SCRATCH, shared(plan.resources), *plan.mounts)
     container: dict[str, JSON] = {
         "name": plan.container,
         "image": plan.image,
@@ -67,6 +75,8 @@ def template(plan: PodPlan, cluster: Cluster) -> Document:
     }
     if plan.command:
         container["command"] = list(plan.command)
+    if plan.readiness is not None:
+        container["readinessProbe"] = plan.readiness
     if plan.ports:
         container["ports"] = [
             {"name": name, "containerPort": port, "protocol": "TCP"} for name, port in plan.ports.items()
@@ -92,7 +102,18 @@ def template(plan: PodPlan, cluster: Cluster) -> Document:
         spec["tolerations"] = [
             toleration.model_dump(mode="json", by_alias=True, exclude_none=True) for toleration in cluster.tolerations
         ]
-    return {"metadata": {"labels": dict(sorted(plan.labels.items()))}, "spec": spec}
+    if cluster.runtime_class:
+        spec["runtimeClassName"] = cluster.runtime_class
+    if plan.topology.spread:
+        owner = {"matchLabels": {OWNER_UID_LABEL: plan.labels[OWNER_UID_LABEL]}}
+        spec["topologySpreadConstraints"] = [
+            {**spread.model_dump(mode="json", by_alias=True), "labelSelector": owner} for spread in plan.topology.spread
+        ]
+    metadata: dict[str, JSON] = {"labels": dict(sorted(plan.labels.items()))}
+    placed = {REQUIRED_TOPOLOGY: plan.topology.required, PREFERRED_TOPOLOGY: plan.topology.preferred}
+    if annotations := {name: label for name, label in placed.items() if label}:
+        metadata["annotations"] = annotations
+    return {"metadata": metadata, "spec": spec}
 
 
 def quantities(resources: Resources) -> Document:
@@ -103,9 +124,9 @@ def quantities(resources: Resources) -> Document:
     return {"requests": dict(amounts), "limits": dict(amounts)}
 
 
-def empty_dir(name: str, path: str, *, medium: str = "") -> Mount:
+def empty_dir(name: str, path: str) -> Mount:
     """Scratch space that lives as long as the Pod."""
-    return Mount(name, path, {"emptyDir": {"medium": medium} if medium else {}}, read_only=False)
+    return Mount(name, path, {"emptyDir": {}}, read_only=False)
 
 
 def config_map(name: str, path: str, source: str) -> Mount:
@@ -139,9 +160,14 @@ def api_token() -> Mount:
     )
 
 
+def shared(resources: Resources) -> Mount:
+    """Shared memory for Ray's object store, as large as that is; without a limit it were half of the node's memory."""
+    source: Document = {"emptyDir": {"medium": "Memory", "sizeLimit": shared_memory(resources)}}
+    return Mount("shm", "/dev/shm", source, read_only=False)  # noqa: S108 - a mount path inside the Pod
+
+
 SCRATCH = (
     empty_dir("tmp", "/tmp"),  # noqa: S108 - a mount path inside the Pod
-    empty_dir("shm", "/dev/shm", medium="Memory"),  # noqa: S108 - a mount path inside the Pod
     empty_dir("work", WORK_DIRECTORY),
 )
 
@@ -167,7 +193,14 @@ def secret_variables(source: SecretReference, *keys: str, optional: bool = False
 def base_environment(*, reports: bool) -> tuple[Document, ...]:
     """What every Ray container is told; the serving flags sit everywhere, because Ray reads them where it starts."""
     namespace: Document = {"name": NAMESPACE_ENV, "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}
-    values = {WORK_ENV: WORK_DIRECTORY, "RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
+    values = {
+        # The root is read-only and the user's home lies on it: what libraries keep goes to the scratch space.
+        "HOME": WORK_DIRECTORY,
+        "XDG_CACHE_HOME": f"{WORK_DIRECTORY}/cache",
+        WORK_ENV: WORK_DIRECTORY,
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    }
     if reports:
         values[SERVICE_ACCOUNT_ENV] = SERVICE_ACCOUNT_DIRECTORY
     return (namespace, *variables(values))

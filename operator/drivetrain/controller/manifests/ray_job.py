@@ -27,8 +27,7 @@ from drivetrain.api.v1alpha1.dataset import SecretReference
 from drivetrain.api.v1alpha1.training import Queue, Resources
 from drivetrain.controller.manifests import pods
 from drivetrain.controller.manifests.metadata import Owner, child
-from drivetrain.controller.manifests.ray_cluster import PORTS, Runtime, ray_cluster
-from drivetrain.controller.manifests.settings import Settings
+from drivetrain.controller.manifests.ray_cluster import PORTS, Group, Runtime, ray_cluster
 
 S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 MLFLOW_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
@@ -41,7 +40,7 @@ def ray_job(
     owner: Owner,
     spec: RunSpec,
     attempt: int,
-    settings: Settings,
+    runtime: Runtime,
     *,
     tracking_credentials: SecretReference | None = None,
 ) -> Document:
@@ -49,7 +48,6 @@ def ray_job(
 
     `suspend` is never stated, because Kueue owns it.
     """
-    runtime = Runtime.of(spec.spec.cluster, settings)
     labels = attempt_labels(owner, attempt)
     account = account_name(owner.kind.kind, owner.name)
     shared = (*pods.secret_variables(spec.data.store.credentials, *S3_KEYS),)
@@ -75,7 +73,7 @@ def ray_job(
         resources=spec.spec.cluster.head,
         account=account,
         labels=labels,
-        environment=(*pods.base_environment(reports=True), *pods.variables(values), *shared),
+        environment=(*pods.base_environment(reports=True), *runtime.expectations, *pods.variables(values), *shared),
         mounts=(spec_mount, *sources, pods.api_token()),
         ports=PORTS,
     )
@@ -85,8 +83,9 @@ def ray_job(
         resources=spec.spec.scaling.resources_per_worker,
         account=account,
         labels=labels,
-        environment=(*pods.base_environment(reports=False), *pods.variables(values), *shared),
+        environment=(*pods.base_environment(reports=False), *runtime.expectations, *pods.variables(values), *shared),
         mounts=(spec_mount,),
+        topology=spec.spec.cluster.topology,
     )
     submitter = pods.PodPlan(
         container="ray-job-submitter",
@@ -114,8 +113,8 @@ def ray_job(
             "submitterPodTemplate": pods.template(submitter, cluster),
             "rayClusterSpec": ray_cluster(
                 runtime,
-                head=pods.template(head, cluster),
-                worker=pods.template(worker, cluster),
+                head=Group(pods.template(head, cluster), head.resources),
+                worker=Group(pods.template(worker, cluster), worker.resources),
                 workers=spec.spec.scaling.workers,
             ),
         }

@@ -15,6 +15,7 @@ from drivetrain.api.names import (
     PROJECT_ENV,
     REPORT_ENV,
     REVISION_LABEL,
+    SERVE_HEALTH_PATH,
     SERVE_IMPORT_PATH,
     STORE_ENV,
     account_name,
@@ -28,11 +29,19 @@ from drivetrain.api.v1alpha1.deployment import DeploymentSpec
 from drivetrain.api.v1alpha1.training import Resources
 from drivetrain.controller.manifests import pods
 from drivetrain.controller.manifests.metadata import Owner, child
-from drivetrain.controller.manifests.ray_cluster import PORTS, Runtime, ray_cluster
+from drivetrain.controller.manifests.ray_cluster import PORTS, Group, Runtime, ray_cluster
 from drivetrain.controller.manifests.ray_job import S3_KEYS
 
 HTTP_PORT = 8000
 APPLICATION = "endpoint"
+READINESS: Document = {
+    "httpGet": {"path": SERVE_HEALTH_PATH, "port": HTTP_PORT},
+    "initialDelaySeconds": 10,
+    "periodSeconds": 5,
+    "timeoutSeconds": 2,
+    "failureThreshold": 2,
+}
+"""Of workers. KubeRay's own starts wget, which an image need not have."""
 HEAD_RESOURCE = "node:__internal_head__"
 """Ray gives it to the head and to no other node: who asks for a little of it runs there."""
 _SIZE_FIELDS = ("replicas", "minReplicas", "maxReplicas")
@@ -60,7 +69,7 @@ def cluster_config(owner: Owner, spec: DeploymentSpec, store: Store, runtime: Ru
         resources=spec.cluster.head,
         account=account,
         labels=owner.labels,
-        environment=(*pods.base_environment(reports=True), *shared),
+        environment=(*pods.base_environment(reports=True), *runtime.expectations, *shared),
         mounts=(*mounts, pods.api_token()),
         ports=PORTS,
     )
@@ -70,13 +79,15 @@ def cluster_config(owner: Owner, spec: DeploymentSpec, store: Store, runtime: Ru
         resources=spec.resources,
         account=account,
         labels=owner.labels,
-        environment=(*pods.base_environment(reports=False), *shared),
+        environment=(*pods.base_environment(reports=False), *runtime.expectations, *shared),
         mounts=mounts,
+        readiness=READINESS,
+        topology=spec.cluster.topology,
     )
     return ray_cluster(
         runtime,
-        head=pods.template(head, spec.cluster),
-        worker=pods.template(worker, spec.cluster),
+        head=Group(pods.template(head, spec.cluster), head.resources),
+        worker=Group(pods.template(worker, spec.cluster), worker.resources),
         workers=most_replicas(spec),
         head_cpus=0,
     )

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from drivetrain.api import image
+from drivetrain.api.ledger import RecordedRuntime
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -13,3 +16,15 @@ class Settings:
     """Ray's version inside that image."""
     mlflow_url: str | None = None
     """MLflow when `spec.tracking` is absent; a run without either keeps a local store."""
+    python_version: str = ""
+    """Python's version inside that image, as far as it matters; empty: not checked."""
+
+    @property
+    def runtime(self) -> RecordedRuntime:
+        """What is recorded when something is rendered for the first time."""
+        return RecordedRuntime(
+            image=self.ray_image,
+            ray_version=self.ray_version,
+            python_version=self.python_version,
+            version=image.VERSION.rpartition(".")[0],
+        )
