@@ -11,7 +11,7 @@ from pathlib import Path
 
 from drivetrain.api import layout
 from drivetrain.api.errors import ModelError
-from drivetrain.api.model import CONTRACT_FILE, GRAPH_FILE, REFERENCE_FILE, Reference
+from drivetrain.api.model import CONTRACT_FILE, GRAPH_FILE
 from drivetrain.api.policy import Policy, policy_hash
 from drivetrain.api.v1alpha1.lever import Lever
 from drivetrain.levers.grid import ActionGrid
@@ -29,7 +29,6 @@ class Variant:
     policy: Policy
     valuation: Valuation
     graph: Graph | None = None
-    reference: Reference | None = None
 
 
 def read_policy(policies: Path, hash_: str) -> Policy | None:
@@ -64,8 +63,7 @@ def load_variant(hash_: str, policy: Policy, store: ObjectStore, models: Path) -
     if strange:
         raise ModelError("ModelInvalid", f"The model reads the levers {strange}, which the policy does not set.")
     try_model(folder)
-    reference = Reference.model_validate_json((folder / REFERENCE_FILE).read_bytes())
-    return Variant(hash_, policy, compiled(policy, contract.multipliers), Graph.open(folder, contract), reference)
+    return Variant(hash_, policy, compiled(policy, contract.multipliers), Graph.open(folder, contract))
 
 
 def compiled(policy: Policy, multipliers: Mapping[str, float] | None = None) -> Valuation:
@@ -90,7 +88,7 @@ def fetch_model(digest: str, store: ObjectStore, models: Path) -> Path:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
-        for name in (GRAPH_FILE, CONTRACT_FILE, REFERENCE_FILE):
+        for name in (CONTRACT_FILE, GRAPH_FILE):
             try:
                 store.download(f"{layout.model(digest)}/{name}", scratch / name)
             except ObjectMissingError:
@@ -99,10 +97,8 @@ def fetch_model(digest: str, store: ObjectStore, models: Path) -> Path:
                     f"There is no {name} at {store.uri(layout.model(digest))}.",
                     remedy="Register the version again, or roll out another one.",
                 ) from None
-        _require(scratch / CONTRACT_FILE, digest)
-        contract = read_contract(scratch)
-        _require(scratch / GRAPH_FILE, contract.graph)
-        _require(scratch / REFERENCE_FILE, contract.reference)
+        unaltered(CONTRACT_FILE, (scratch / CONTRACT_FILE).read_bytes(), digest)
+        unaltered(GRAPH_FILE, (scratch / GRAPH_FILE).read_bytes(), read_contract(scratch).graph)
         try:
             scratch.rename(folder)
         except OSError:
@@ -113,7 +109,9 @@ def fetch_model(digest: str, store: ObjectStore, models: Path) -> Path:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _require(file: Path, sha256: str) -> None:
-    found = hashlib.sha256(file.read_bytes()).hexdigest()
+def unaltered(name: str, content: bytes, sha256: str) -> bytes:
+    """The content of a published file. Raises ModelError, reason ModelInvalid, when it is not what its hash says."""
+    found = hashlib.sha256(content).hexdigest()
     if found != sha256:
-        raise ModelError("ModelInvalid", f"{file.name} was altered: its SHA-256 is {found}, not {sha256}.")
+        raise ModelError("ModelInvalid", f"{name} was altered: its SHA-256 is {found}, not {sha256}.")
+    return content

@@ -24,7 +24,7 @@ from drivetrain.serving.clock import now
 from drivetrain.serving.evidence import Evidence, Findings
 from drivetrain.serving.journal import recover
 from drivetrain.serving.judged import Judged
-from drivetrain.serving.loader import read_policy
+from drivetrain.serving.loader import read_policy, unaltered
 from drivetrain.serving.log_tail import LogTail
 from drivetrain.serving.maturation import FIXED, PREFIXES, Maturation, watermark_of
 from drivetrain.serving.outcomes import OutcomeBook
@@ -44,7 +44,7 @@ SOURCES_EVERY: Final = 30.0
 """Seconds between looks at the sources' files; a look lists every prefix whole."""
 BOOK_SPAN: Final = timedelta(days=1)
 _CHECKPOINT: Final = "checkpoint.json"
-_CHECKPOINT_FORM: Final = 2
+_CHECKPOINT_FORM: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +177,13 @@ class Monitor:
             return None
         if policy.model is None:
             return Judged.of(hash_, policy)
-        folder = layout.model(policy.model.digest)
-        contract = ModelContract.model_validate_json(self._store.get(f"{folder}/{CONTRACT_FILE}"))
-        reference = Reference.model_validate_json(self._store.get(f"{folder}/{REFERENCE_FILE}"))
+        digest = policy.model.digest
+        contract = ModelContract.model_validate_json(self._published(CONTRACT_FILE, digest, digest))
+        reference = Reference.model_validate_json(self._published(REFERENCE_FILE, digest, contract.reference))
         return Judged.of(hash_, policy, contract, reference)
+
+    def _published(self, name: str, digest: str, sha256: str) -> bytes:
+        return unaltered(name, self._store.get(f"{layout.model(digest)}/{name}"), sha256)
 
     def _read(self, at: datetime) -> None:
         assert self._decisions is not None

@@ -1,8 +1,8 @@
-"""The decision log's rows: from a decided batch to a journal frame, and from frames to Parquet and histograms.
+"""The decision log's rows: from a decided batch to a journal frame, and from frames to Parquet.
 
 A frame is JSON, column by column, because it is written before every answer; Parquet is made later, off the hot path.
-The first frame of a segment is a header with the types and the reference bins, so that a segment can be encoded by
-whoever finds it. Encoding is deterministic: the same segment gives the same bytes.
+The first frame of a segment is a header with the types, so that a segment can be encoded by whoever finds it. Encoding
+is deterministic: the same segment gives the same bytes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +18,6 @@ import pyarrow.parquet as pq
 
 from drivetrain.api import decision_log as log
 from drivetrain.api import layout
-from drivetrain.api.model import Reference
-from drivetrain.evidence.histogram import Bins
 from drivetrain.levers.grid import Column
 from drivetrain.serving.decisions import Decisions, Distributions
 from drivetrain.serving.journal import Upload
@@ -47,13 +45,11 @@ class FrameColumns:
 
 def header(serving: Serving) -> FrameColumns:
     """The header frame of a configuration."""
-    reference = next((v.reference for v in (serving.stable, serving.candidate) if v is not None and v.reference), None)
     classes = len(serving.stable.policy.target.classes)
     document = {
         "fields": {name: given.type for name, given in sorted(serving.contract.fields.items())},
         "levers": {lever.name: lever.type == "Categorical" for lever in serving.stable.policy.levers},
         "classes": classes,
-        "reference": reference.model_dump(mode="json") if reference is not None else None,
     }
     return FrameColumns(orjson.dumps({"header": document}), serving.objective)
 
@@ -93,7 +89,7 @@ def frame(decisions: Decisions, ids: Sequence[str], at: datetime, objective: str
 
 
 def encode_segment(frames: list[bytes], writer: str, sequence: int) -> list[Upload]:
-    """The objects of one segment: its decisions as Parquet and their histograms."""
+    """The objects of one segment: its decisions as Parquet, none for a segment without any."""
     head: dict[str, Any] | None = None
     batches: list[dict[str, Any]] = []
     for payload in frames:
@@ -106,19 +102,7 @@ def encode_segment(frames: list[bytes], writer: str, sequence: int) -> list[Uplo
         return []
     first = datetime.fromtimestamp(batches[0]["at"] / 1e6, UTC)
     table = _table(batches, head)
-    place = object_place(first, writer, sequence)
-    uploads = [Upload(f"{layout.DECISIONS}/{place}.parquet", parquet(table))]
-    if head["reference"] is not None:
-        counts = _histograms(table, Reference.model_validate(head["reference"]))
-        body = {
-            "reference": head["reference"],
-            "first": batches[0]["at"],
-            "last": batches[-1]["at"],
-            "rows": table.num_rows,
-            "columns": counts,
-        }
-        uploads.append(Upload(f"{layout.HISTOGRAMS}/{place}.json", orjson.dumps(body, option=orjson.OPT_SORT_KEYS)))
-    return uploads
+    return [Upload(f"{layout.DECISIONS}/{object_place(first, writer, sequence)}.parquet", parquet(table))]
 
 
 def object_place(first: datetime, writer: str, sequence: int) -> str:
@@ -207,24 +191,6 @@ def _distributions(batches: Sequence[Mapping[str, Any]], sizes: Sequence[int], w
         [pa.array(actions, pa.int32()), pa.array(probabilities, pa.float64())], fields=list(_ATOMS.value_type)
     )
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
-
-
-def _histograms(table: pa.Table, reference: Reference) -> dict[str, list[int]]:
-    counts: dict[str, list[int]] = {}
-    for column in reference.columns:
-        name = log.CONTEXT_PREFIX + column.name
-        if name not in table.column_names:
-            continue
-        bins = Bins(edges=column.edges, levels=column.categories)
-        values = table.column(name)
-        if column.categories:
-            histogram = bins.count_levels(values.to_pylist())
-        else:
-            histogram = bins.count_numbers(
-                np.asarray(values.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
-            )
-        counts[column.name] = list(histogram.counts)
-    return counts
 
 
 def _atoms(distributions: Distributions | None) -> dict[str, object] | None:

@@ -20,7 +20,7 @@ from drivetrain.serving.maturation import Cohort, Maturation
 from drivetrain.serving.view import Serving
 from tests.unit.serving.conftest import View
 from tests.unit.serving.logs import START, Buys, Traffic, table, true_market
-from tests.unit.serving.worlds import World, policy, publish
+from tests.unit.serving.worlds import REFERENCE, World, policy, publish
 
 HOUR = timedelta(hours=1)
 QUARTER = HOUR / 4
@@ -35,7 +35,7 @@ ANALYSIS = Analysis(
 def judged(serving: Serving) -> dict[str, Judged]:
     variants = (serving.stable, serving.baseline, serving.candidate)
     return {
-        v.hash: Judged.of(v.hash, v.policy, v.graph.contract if v.graph else None, v.reference)
+        v.hash: Judged.of(v.hash, v.policy, v.graph.contract if v.graph else None, REFERENCE if v.graph else None)
         for v in variants
         if v is not None
     }

@@ -24,14 +24,13 @@ def test_a_published_model_is_tried_and_loaded(world: World) -> None:
     variant = load_variant(world.mount(given), given, world.store, world.work / "models")
     assert variant.graph is not None
     assert variant.graph.context == ("store", "price_rival")
-    assert variant.reference is not None
 
 
 def test_an_unknown_version_is_not_found(world: World) -> None:
     assert reason_of(world, "0" * 64) == "ModelNotFound"
 
 
-@pytest.mark.parametrize("file", ["model.onnx", "contract.json", "reference.json"])
+@pytest.mark.parametrize("file", ["model.onnx", "contract.json"])
 def test_an_altered_file_is_invalid(world: World, file: str) -> None:
     digest = publish(world.store)
     key = f"{layout.model(digest)}/{file}"

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from drivetrain.api import layout
+from drivetrain.api.errors import ModelError
 from drivetrain.api.report import ServingReport, same_sources
 from drivetrain.api.v1alpha1.dataset import Source
 from drivetrain.serving.adjustments import adjustments_key, read_adjustments
@@ -118,6 +119,18 @@ def test_two_clusters_of_one_deployment_go_on_from_one_another_and_overwrite_not
     restarted, _ = monitor(world, traffic, "green")
     restarted.step(seconds(250))
     assert evidence_of(restarted.report) == evidence_of(green.report)
+
+
+@pytest.mark.parametrize("file", ["contract.json", "reference.json"])
+def test_evidence_is_not_compared_with_an_altered_file(world: World, traffic: Traffic, file: str) -> None:
+    model = traffic.serving.stable.policy.model
+    assert model is not None
+    key = f"{layout.model(model.digest)}/{file}"
+    world.store.put(key, world.store.get(key) + b" ")
+    watching, written = monitor(world, traffic)
+    with pytest.raises(ModelError, match="was altered"):
+        watching.step(seconds(0))
+    assert not written.reports
 
 
 def test_a_report_goes_out_when_it_changed_or_every_ten_seconds(world: World, traffic: Traffic) -> None:

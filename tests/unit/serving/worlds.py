@@ -42,6 +42,14 @@ COLUMNS = (
     Column(name="discount", role="Lever", type="Float"),
     Column(name="purchase", role="AfterAction", type="Integer"),
 )
+REFERENCE = Reference(
+    columns=(
+        ReferenceColumn(name="store", categories=("1", "2"), counts=(510, 490, 0)),
+        ReferenceColumn(name="price_rival", edges=(1.9, 2.1), counts=(300, 400, 300)),
+    ),
+    rows=1000,
+)
+"""The training contexts of every published model."""
 LOYALTY = Column(name="loyalty", role="Context", type="Float")
 
 
@@ -84,18 +92,11 @@ def publish(
         InputColumn(name="discount", role="Lever", type="Float", minimum=0, maximum=0.5),
     ]
     graph = _graph(inputs, slope, intercept, half)
-    reference = Reference(
-        columns=(
-            ReferenceColumn(name="store", categories=("1", "2"), counts=(510, 490, 0)),
-            ReferenceColumn(name="price_rival", edges=(1.9, 2.1), counts=(300, 400, 300)),
-        ),
-        rows=1000,
-    )
     contract = ModelContract(
         project="juice",
         project_uid="uid",
         graph=hashlib.sha256(graph).hexdigest(),
-        reference=canonical.digest(reference),
+        reference=canonical.digest(REFERENCE),
         data_version="v",
         objective_hash="o",
         target=TARGET,
@@ -103,7 +104,7 @@ def publish(
     )
     folder = layout.model(contract.digest)
     store.put(f"{folder}/model.onnx", graph)
-    store.put(f"{folder}/reference.json", canonical_json(reference).encode())
+    store.put(f"{folder}/reference.json", canonical_json(REFERENCE).encode())
     store.put(f"{folder}/contract.json", canonical_json(contract).encode())
     return contract.digest
 
