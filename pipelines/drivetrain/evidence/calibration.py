@@ -4,10 +4,10 @@ No trained model is unbiased at the actions it chose, so the null is a band arou
 decisions. A large offset is a fault of the model (Miscalibrated), not a change of the world.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TypedDict
+from typing import Final, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,14 +48,15 @@ class RunLengths:
 class CalibrationPlan:
     """What is declared for calibration drift: the KPI's or metric's bounds, the tolerance, and what each alarm costs.
 
-    `slice_offset_rows` are the rows of one slice on which its own offset is measured.
+    Each slice's own offset is measured on its first `offset_rows` too. A slice column's first `most_slices` values are
+    watched each for itself, the others together.
     """
 
     bounds: Bounds
     tolerance: float
     run_lengths: RunLengths
     offset_rows: int = 500
-    slice_offset_rows: int = 300
+    most_slices: int = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,87 +68,139 @@ class SliceReading:
     miscalibrated: bool
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Part:
+    """What one detector watches: the rows of one slice, or all when it has no column; one class of a Multiclass target.
+
+    In words: `overall`, `store=7`, `class CH`, `class CH, store=7`.
+    """
+
+    column: str = ""
+    value: str = ""
+    label: str = ""
+
+    def __str__(self) -> str:
+        named = (f"class {self.label}" if self.label else "", f"{self.column}={self.value}" if self.column else "")
+        return ", ".join(name for name in named if name) or "overall"
+
+
 @dataclass(frozen=True, slots=True)
 class CalibrationReport:
-    """The overall detector and those of the slices seen so far."""
+    """What all detectors say; those of all rows come first."""
 
-    overall: SliceReading
-    slices: Mapping[str, SliceReading]
+    parts: Mapping[Part, SliceReading]
 
     @property
     def severity(self) -> Severity:
         """The most severe of all."""
-        return max((self.overall, *self.slices.values()), key=lambda part: part.severity).severity
+        return max(part.severity for part in self.parts.values())
 
     @property
-    def strongest(self) -> tuple[str | None, SliceReading]:
-        """Name (None: overall) and reading of the detector with the most evidence."""
-        parts: list[tuple[str | None, SliceReading]] = [(None, self.overall), *self.slices.items()]
-        return max(parts, key=lambda part: part[1].reading.evidence)
+    def strongest(self) -> tuple[Part, SliceReading]:
+        """The detector with the most evidence, the first of equals."""
+        return max(self.parts.items(), key=lambda item: item[1].reading.evidence)
+
+    @property
+    def miscalibrated(self) -> bool:
+        """Whether an offset over all rows lies beyond the tolerance."""
+        return any(found.miscalibrated for part, found in self.parts.items() if not part.column)
 
 
 class CalibrationState(TypedDict):
-    """What the calibration detectors persist."""
+    """What the calibration detectors persist: slice column, value and state of each; '' stands for all rows."""
 
-    overall: DetectorState
-    slices: dict[str, DetectorState]
+    detectors: list[tuple[str, str, DetectorState]]
+
+
+OTHERS: Final = "(others)"
+"""The slice of a column's values beyond the most that are watched."""
+_OFFSET_MISS: Final = 0.01
+"""Chance that any offset lies outside its confidence radius."""
 
 
 class Calibration:
-    """Overall and sliced detectors since one promotion, sharing one stated false-alarm rate.
+    """Detectors since one promotion, over all rows and over the slices of every column, that share one stated rate.
 
-    A slice counts its own rows, and the slices' rows add up to all rows, so the sum of all statistics grows by at most
-    2 a row under the null: with each detector at twice the threshold the stated run length holds for all together,
-    however many slices there are.
+    A slice counts its own rows, and each column's slices add up to all rows, however many there are. So the sum of all
+    statistics grows by at most 1 a row under the null for the overall detector and 1 for each slice column, and that
+    for each class. With every detector at that many times the threshold, the stated run length holds for all together,
+    whatever they have in common. The chance of a badly measured offset is split in the same way, and a column's part
+    over its slices.
     """
 
-    def __init__(self, plan: CalibrationPlan, *, sliced: bool) -> None:
+    def __init__(self, plan: CalibrationPlan, *, columns: Sequence[str] = (), classes: Sequence[str] = ()) -> None:
+        """`columns`: those that slice the rows; `classes`: of a Multiclass target, each watched against all others."""
         self._plan = plan
-        self._share = 2.0 if sliced else 1.0
-        self._overall = Detector(self._band(plan.offset_rows))
-        self._slices: dict[str, Detector] = {}
+        self._columns = tuple(columns)
+        self._labels = tuple(classes) or ("",)
+        self._share = float(len(self._labels) * (1 + len(self._columns)))
+        self._detectors: dict[tuple[str, str], Detector] = {("", ""): self._detector("")}
 
-    def update(self, outcome: Floats, prediction: Floats, at: Floats, slices: NDArray[np.str_] | None = None) -> None:
-        """Add matured decisions in decision order: outcome, the prediction made at decision time, time, slice's name.
+    def update(
+        self, outcome: Floats, prediction: Floats, at: Floats, slices: Mapping[str, NDArray[np.str_]] | None = None
+    ) -> None:
+        """Add matured decisions in decision order: outcome, the prediction made at decision time, time, slices' names.
 
+        `outcome` and `prediction` are [rows], or [rows, classes] with 1 for the class that came and 0 for the others.
         Raises OutOfBoundsError for an outcome outside the bounds.
         """
         bounds = self._plan.bounds
-        bounds.require("outcome", outcome)
-        residual = outcome - np.clip(prediction, bounds.minimum, bounds.maximum)
-        self._overall.update(residual, at)
-        if slices is None:
-            return
-        for name in sorted({str(name) for name in slices} | set(self._slices)):
-            rows = slices == name
-            detector = self._slices.setdefault(name, Detector(self._band(self._plan.slice_offset_rows)))
-            detector.update(residual[rows], at[rows])
+        bounds.require("outcome", outcome.ravel())
+        residual = (outcome - np.clip(prediction, bounds.minimum, bounds.maximum)).reshape(len(at), len(self._labels)).T
+        self._detectors["", ""].update(residual, at)
+        for column in self._columns:
+            names = self._named(column, (slices or {})[column])
+            for key, detector in self._detectors.items():
+                if key[0] == column:
+                    rows = names == key[1]
+                    detector.update(residual[:, rows], at[rows])
+
+    @property
+    def severity(self) -> Severity:
+        """That of the report, at less cost."""
+        strongest = max(float(detector.peak.max()) for detector in self._detectors.values())
+        return self._plan.run_lengths.severity(strongest, self._share)
 
     def report(self) -> CalibrationReport:
         """What all detectors say after the latest update."""
         return CalibrationReport(
-            self._read(self._overall), {name: self._read(detector) for name, detector in self._slices.items()}
+            {
+                Part(column, value, label): self._read(detector.reading((number,)))
+                for (column, value), detector in self._detectors.items()
+                for number, label in enumerate(self._labels)
+            }
         )
 
     def state(self) -> CalibrationState:
         """The small value from which the detectors go on."""
-        return {
-            "overall": self._overall.state(),
-            "slices": {name: detector.state() for name, detector in self._slices.items()},
-        }
+        return {"detectors": [(*key, detector.state()) for key, detector in self._detectors.items()]}
 
     def restore(self, state: CalibrationState) -> None:
-        """Go on from a state of the same plan."""
-        self._overall.restore(state["overall"])
-        for name, stored in state["slices"].items():
-            self._slices[name] = Detector(self._band(self._plan.slice_offset_rows))
-            self._slices[name].restore(stored)
+        """Go on from a state of the same plan and classes; slice columns that it lacks begin anew."""
+        for column, value, stored in state["detectors"]:
+            if column in ("", *self._columns):
+                self._detectors[column, value] = self._detector(column)
+                self._detectors[column, value].restore(stored)
 
-    def _band(self, offset_rows: int) -> Band:
-        return Band(bound=self._plan.bounds.width, tolerance=self._plan.tolerance, offset_rows=offset_rows)
+    def _named(self, column: str, values: NDArray[np.str_]) -> NDArray[np.str_]:
+        """Each row's slice; a new value gets a detector of its own, in the order of rows, while there are few."""
+        names, first = np.unique(values, return_index=True)
+        known = {value for other, value in self._detectors if other == column}
+        for value in names[np.argsort(first)].tolist():
+            name = value if value in known or len(known - {OTHERS}) < self._plan.most_slices else OTHERS
+            if name not in known:
+                known.add(name)
+                self._detectors[column, name] = self._detector(column)
+        return np.where(np.isin(values, sorted(known)), values, OTHERS)
 
-    def _read(self, detector: Detector) -> SliceReading:
-        reading = detector.reading()
+    def _detector(self, column: str) -> Detector:
+        plan, miss = self._plan, _OFFSET_MISS / self._share
+        if column:
+            miss /= plan.most_slices + 1
+        band = Band(plan.bounds.width, plan.tolerance, offset_rows=plan.offset_rows, offset_level=1 - miss)
+        return Detector(band, runs=(len(self._labels),))
+
+    def _read(self, reading: Reading) -> SliceReading:
         severity = self._plan.run_lengths.severity(reading.evidence, self._share)
         miscalibrated = reading.offset is not None and abs(reading.offset) > self._plan.tolerance
         return SliceReading(reading, severity, miscalibrated)

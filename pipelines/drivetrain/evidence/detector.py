@@ -71,14 +71,14 @@ class Reading:
 
 
 class DetectorState(TypedDict):
-    """What a detector of one stream persists."""
+    """What a detector persists, all streams' values one after the other."""
 
     rows: int
     sums: list[float]
     statistic: list[float]
     excursion: list[float]
     began: list[float]
-    peak: float
+    peak: list[float]
 
 
 class Detector:
@@ -131,42 +131,42 @@ class Detector:
         """The largest statistic within the latest update; shape runs. An alarm is peak >= average run length."""
         return self._peak
 
-    def reading(self) -> Reading:
-        """What the detector says of one stream (runs=())."""
-        best = np.unravel_index(int(np.argmax(self._excursion)), self._excursion.shape)
-        direction = self._band.directions[int(best[0])]
+    def reading(self, run: tuple[int, ...] = ()) -> Reading:
+        """What the detector says of one of its streams."""
+        excursion = self._excursion[run]
+        best = np.unravel_index(int(np.argmax(excursion)), excursion.shape)
         offset, radius = self.offset() if self.ready else (None, None)
         return Reading(
             rows=self._rows,
-            offset=None if offset is None else float(offset),
-            radius=None if radius is None else float(radius),
-            evidence=float(self._peak),
-            direction=direction,
-            began=float(self._began[best]),
+            offset=None if offset is None else float(offset[run]),
+            radius=None if radius is None else float(radius[run]),
+            evidence=float(self._peak[run]),
+            direction=self._band.directions[int(best[0])],
+            began=float(self._began[run][best]),
         )
 
     def state(self) -> DetectorState:
-        """The small value from which one stream goes on."""
+        """The small value from which the detector goes on."""
         return {
             "rows": self._rows,
-            "sums": self._sums.tolist(),
+            "sums": self._sums.ravel().tolist(),
             "statistic": self._statistic.ravel().tolist(),
             "excursion": self._excursion.ravel().tolist(),
             "began": self._began.ravel().tolist(),
-            "peak": float(self._peak),
+            "peak": self._peak.ravel().tolist(),
         }
 
     def restore(self, state: DetectorState) -> None:
-        """Go on from a state of the same band; raises DrivetrainError when it had other directions."""
+        """Go on from a state of the same band and streams; raises DrivetrainError when it had others."""
         if len(state["statistic"]) != self._statistic.size:
             raise DrivetrainError("The stored evidence belongs to another declaration of this detector.")
         self._rows = state["rows"]
-        self._sums = np.asarray(state["sums"], dtype=np.float64)
+        self._sums = np.asarray(state["sums"], dtype=np.float64).reshape(self._sums.shape)
         self._statistic, self._excursion, self._began = (
             np.asarray(values, dtype=np.float64).reshape(self._statistic.shape)
             for values in (state["statistic"], state["excursion"], state["began"])
         )
-        self._peak = np.asarray(state["peak"], dtype=np.float64)
+        self._peak = np.asarray(state["peak"], dtype=np.float64).reshape(self._peak.shape)
 
     def _bet(self, x: Floats, v: Floats, at: Floats) -> None:
         offset, radius = self.offset()

@@ -33,7 +33,6 @@ _WARN_FACTOR: Final = 10.0
 """A warning may be wrong ten times as often as a severe alarm."""
 _SEVERE_DISTANCE: Final = 2.5
 """A severe covariate drift is this many times the distance from which drift matters (0.25 where that is 0.1)."""
-_SLICE_LIMIT: Final = 20
 _NAMES: Final = {Severity.NONE: "None", Severity.WARN: "Warn", Severity.SEVERE: "Severe"}
 
 
@@ -47,8 +46,6 @@ class Stability:
         monitoring = config.monitoring
         rows_per_year = monitoring.decisions_per_day * _YEAR_DAYS
         drift = monitoring.drift
-        self._slice_column = stable.policy.slices[0] if stable.policy.slices else None
-        self._slice_names: list[str] = []
         self._run_lengths = {
             "calibration": _run_lengths(drift.calibration.false_alarms_per_year, rows_per_year),
             "kpi": _run_lengths(drift.kpi.false_alarms_per_year, rows_per_year),
@@ -128,9 +125,7 @@ class Stability:
         """
         calibration, kpi = self._calibration_evidence(), self._kpi_evidence()
         covariate = self._covariate_evidence()
-        miscalibrated = False
-        if self._calibration is not None:
-            miscalibrated = self._calibration.report().overall.miscalibrated
+        miscalibrated = self._calibration is not None and self._calibration.report().miscalibrated
         if late:
             calibration, kpi = (_silenced(part, late) for part in (calibration, kpi))
         if open_since:
@@ -167,9 +162,10 @@ class Stability:
         if stable.policy.model is None:
             return None, None
         calibration, kpi_drop = None, None
-        if (bounds := stable.target_bounds) is not None:
+        classes = stable.policy.target.classes
+        if (bounds := Bounds(0.0, 1.0) if classes else stable.target_bounds) is not None:
             plan = CalibrationPlan(bounds, drift.calibration.tolerance, self._run_lengths["calibration"])
-            calibration = Calibration(plan, sliced=self._slice_column is not None)
+            calibration = Calibration(plan, columns=stable.policy.slices, classes=classes)
         if self._config.holdout > 0 and (bounds := stable.kpi_bounds) is not None:
             plan = CalibrationPlan(self._signed(bounds), drift.kpi.tolerance, self._run_lengths["kpi"])
             kpi_drop = KpiDrop(plan)
@@ -178,7 +174,7 @@ class Stability:
     def _severities(self) -> dict[str, Severity]:
         found = {}
         if self._calibration is not None:
-            found["calibration"] = self._calibration.report().severity
+            found["calibration"] = self._calibration.severity
         if self._kpi_drop is not None:
             found["kpi"] = self._kpi_drop.report().severity
         return found
@@ -186,7 +182,6 @@ class Stability:
     def _outcome_state(self) -> dict[str, Any]:
         return {
             "calibration": self._calibration.state() if self._calibration is not None else None,
-            "slices": list(self._slice_names),
             "kpi": self._kpi_drop.state() if self._kpi_drop is not None else None,
             "alarms": {name: alarm.state() for name, alarm in self._alarms.items()},
         }
@@ -197,7 +192,6 @@ class Stability:
             self._calibration.restore(state["calibration"])
         if self._kpi_drop is not None and state["kpi"] is not None:
             self._kpi_drop.restore(state["kpi"])
-        self._slice_names = list(state["slices"])
         self._alarms = {name: Alarm(*times) for name, times in state["alarms"].items()}
 
     def _keep_snapshot(self, first: float) -> None:
@@ -219,18 +213,20 @@ class Stability:
         assert self._calibration is not None
         # A replica that had yet to hear of the promotion logged this policy as the candidate.
         before = np.asarray(cohort.texts(log.ARM) == Arm.CANDIDATE.value, dtype=bool)
-        prediction = np.where(before, cohort.numbers(log.PREDICTION_CANDIDATE), cohort.numbers(log.PREDICTION_STABLE))
-        known = np.isfinite(prediction)
+        stable, candidate = (
+            cohort.matrix(name).reshape(len(cohort), -1) for name in (log.PREDICTION_STABLE, log.PREDICTION_CANDIDATE)
+        )
+        prediction = np.where(before[:, None], candidate, stable)
+        known = np.asarray(np.isfinite(prediction).all(axis=1), dtype=bool)
         if not known.any():
             return
-        slices = None
-        if self._slice_column is not None:
-            values = cohort.labels(log.CONTEXT_PREFIX + self._slice_column).astype(str)[known]
-            for name in sorted(set(values.tolist()) - set(self._slice_names)):
-                if len(self._slice_names) < _SLICE_LIMIT:
-                    self._slice_names.append(name)
-            slices = np.where(np.isin(values, self._slice_names), values, "other")
-        self._calibration.update(target[known], prediction[known], cohort.seconds[known], slices)
+        cohort, target, prediction = cohort.where(known), target[known], prediction[known]
+        classes = len(self._stable.policy.target.classes)
+        outcome = np.eye(classes)[target.astype(np.int64)] if classes else target[:, None]
+        slices = {
+            column: cohort.labels(log.CONTEXT_PREFIX + column).astype(str) for column in self._stable.policy.slices
+        }
+        self._calibration.update(outcome, prediction, cohort.seconds, slices)
 
     def _feed_kpi(self, cohort: Cohort, kpi: Floats, in_policy: Booleans) -> None:
         assert self._kpi_drop is not None
@@ -271,12 +267,10 @@ class Stability:
     def _calibration_evidence(self) -> DetectorEvidence:
         if self._calibration is None:
             return DetectorEvidence(message="Needs a model and a bounded target.")
-        report = self._calibration.report()
-        name, strongest = report.strongest
-        where = "overall" if name is None else f"{self._slice_column}={name}"
+        part, strongest = self._calibration.report().strongest
         alarm = self._alarms["calibration"]
         return _detector(
-            strongest, alarm.confirmed(self._confirmation), f"mean residual ({where})", self._trouble(alarm)
+            strongest, alarm.confirmed(self._confirmation), f"mean residual ({part})", self._trouble(alarm)
         )
 
     def _kpi_evidence(self) -> DetectorEvidence:

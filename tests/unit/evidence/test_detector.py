@@ -1,17 +1,21 @@
 """The e-detector and the calibration report: arithmetic, false-alarm rates, offsets and stored state."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from drivetrain.api.errors import DrivetrainError
 from drivetrain.evidence.betting import FRACTIONS
 from drivetrain.evidence.calibration import (
+    OTHERS,
     Calibration,
     CalibrationPlan,
     CalibrationState,
     KpiDrop,
+    Part,
     RunLengths,
     Severity,
 )
@@ -26,7 +30,7 @@ from drivetrain.evidence.detector import (
 from drivetrain.evidence.intervals import Bounds, Floats, OutOfBoundsError
 
 BAND = Band(bound=1.0, tolerance=0.05, offset_rows=100)
-PLAN = CalibrationPlan(Bounds(0, 1), 0.05, RunLengths(1e4, 1e5), offset_rows=200, slice_offset_rows=100)
+PLAN = CalibrationPlan(Bounds(0, 1), 0.05, RunLengths(1e4, 1e5), offset_rows=200)
 
 
 def noise(count: int, mean: float, seed: int = 1) -> Floats:
@@ -82,7 +86,7 @@ def test_a_change_that_nobody_answers_saturates_instead_of_overflowing() -> None
     reading = detector.reading()
     assert np.isfinite(reading.evidence)
     assert reading.evidence > 1e200
-    assert json.loads(json.dumps(detector.state()))["peak"] == reading.evidence
+    assert json.loads(json.dumps(detector.state()))["peak"] == [reading.evidence]
 
 
 def test_a_value_beyond_the_bound_is_refused() -> None:
@@ -102,28 +106,28 @@ def fed(calibration: Calibration, count: int, bias: float, names: tuple[str, ...
     rng = np.random.default_rng(seed)
     prediction = rng.uniform(0.3, 0.7, count)
     outcome = (rng.random(count) < prediction + bias).astype(np.float64)
-    calibration.update(outcome, prediction, np.arange(count, dtype=np.float64), rng.choice(names, count))
+    calibration.update(outcome, prediction, np.arange(count, dtype=np.float64), {"store": rng.choice(names, count)})
 
 
 def test_an_offset_beyond_the_tolerance_is_miscalibrated_and_not_drift() -> None:
-    calibration = Calibration(PLAN, sliced=True)
+    calibration = Calibration(PLAN, columns=["store"])
     fed(calibration, 6_000, 0.2)
     report = calibration.report()
-    assert report.overall.miscalibrated
+    assert report.miscalibrated
     assert report.severity is Severity.NONE
 
 
 def test_a_well_calibrated_model_is_neither() -> None:
-    calibration = Calibration(PLAN, sliced=True)
+    calibration = Calibration(PLAN, columns=["store"])
     fed(calibration, 6_000, 0.0)
     report = calibration.report()
-    assert not report.overall.miscalibrated
+    assert not report.miscalibrated
     assert report.severity is Severity.NONE
-    assert set(report.slices) == {"a", "b"}
+    assert {str(part) for part in report.parts} == {"overall", "store=a", "store=b"}
 
 
 def test_a_drop_after_promotion_is_severe_and_dated() -> None:
-    calibration = Calibration(PLAN, sliced=True)
+    calibration = Calibration(PLAN, columns=["store"])
     fed(calibration, 3_000, 0.0)
     fed(calibration, 3_000, -0.29, seed=2)
     report = calibration.report()
@@ -138,8 +142,43 @@ def test_slices_share_the_alarm_rate_so_each_needs_twice_the_evidence() -> None:
     assert run_lengths.severity(99.0) is Severity.NONE
 
 
+def test_every_slice_column_and_class_shares_the_alarm_rate_and_the_chance_of_a_bad_offset() -> None:
+    rows = 400
+    draws = np.random.default_rng(5)
+    outcome = np.eye(3)[draws.integers(3, size=rows)]
+    slices = {"store": draws.choice(["a", "b"], rows), "day": draws.choice(["x", "y", "z"], rows)}
+    calibration = Calibration(PLAN, columns=["store", "day"], classes=["red", "green", "blue"])
+    calibration.update(outcome, np.full((rows, 3), 1 / 3), np.arange(400.0), slices)
+    report = calibration.report()
+    assert len(report.parts) == 3 * (1 + 2 + 3)
+    assert {"overall", "store=a"}.isdisjoint(str(part) for part in report.parts)
+    assert {"class red", "class blue, day=z"} <= {str(part) for part in report.parts}
+    radius = report.parts[Part(label="red")].reading.radius
+    alone = Calibration(PLAN)
+    alone.update(outcome[:, 0], np.full(rows, 1 / 3), np.arange(400.0))
+    narrow = alone.report().parts[Part()].reading.radius
+    assert radius is not None
+    assert narrow is not None
+    assert radius / narrow == pytest.approx(float(norm.ppf(1 - 0.005 / 9) / norm.ppf(0.995)))
+    assert calibration.severity is report.severity
+
+
+def test_values_beyond_the_most_that_are_watched_share_one_detector_whatever_the_batches() -> None:
+    plan = replace(PLAN, most_slices=3)
+    names = np.array(["d", "b", "a", "c", "e", "a", "d"] * 30)
+    outcome, at = np.tile([0.0, 1.0, 0.0], 70), np.arange(210.0)
+    whole, parts = Calibration(plan, columns=["store"]), Calibration(plan, columns=["store"])
+    whole.update(outcome, np.full(210, 0.5), at, {"store": names})
+    for start in range(0, 210, 4):
+        rows = slice(start, start + 4)
+        parts.update(outcome[rows], np.full(len(at[rows]), 0.5), at[rows], {"store": names[rows]})
+    rows_of = {str(part): found.reading.rows for part, found in whole.report().parts.items()}
+    assert rows_of == {"overall": 210, "store=d": 60, "store=b": 30, "store=a": 60, f"store={OTHERS}": 60}
+    assert rows_of == {str(part): found.reading.rows for part, found in parts.report().parts.items()}
+
+
 def test_stored_calibration_goes_on_as_if_it_had_never_stopped() -> None:
-    uninterrupted, before, after = (Calibration(PLAN, sliced=True) for _ in range(3))
+    uninterrupted, before, after = (Calibration(PLAN, columns=["store"]) for _ in range(3))
     for calibration in (uninterrupted, before):
         fed(calibration, 2_000, 0.0)
     stored: CalibrationState = json.loads(json.dumps(before.state()))
@@ -150,10 +189,10 @@ def test_stored_calibration_goes_on_as_if_it_had_never_stopped() -> None:
 
 
 def test_an_outcome_outside_the_bounds_is_refused_before_anything_is_counted() -> None:
-    calibration = Calibration(PLAN, sliced=False)
+    calibration = Calibration(PLAN)
     with pytest.raises(OutOfBoundsError):
         calibration.update(np.array([0.5, 2.0]), np.array([0.5, 0.5]), np.zeros(2))
-    assert calibration.report().overall.reading.rows == 0
+    assert calibration.report().parts[Part()].reading.rows == 0
 
 
 def test_a_kpi_drop_looks_down_only_and_its_state_goes_on() -> None:
