@@ -38,7 +38,7 @@ def render(
     """Return everything that `helm install` would create, hooks only with `tests`."""
     flags = [] if tests else ["--no-hooks"]
     told = helm("template", RELEASE, str(chart), "--namespace", NAMESPACE, *VERSION, *flags, values=values)
-    return tuple(each for each in yaml.safe_load_all(told) if each)
+    return tuple(each for each in yaml.load_all(told, yaml.CSafeLoader) if each)
 
 
 def of_kind(rendered: tuple[Document, ...], kind: str, name: str = "") -> tuple[Document, ...]:

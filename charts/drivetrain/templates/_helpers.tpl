@@ -54,9 +54,9 @@ http://{{ include "drivetrain.fullname" . }}-s3.{{ .Release.Namespace }}.svc:707
 {{- /* Pod Security `restricted`: of a Pod, and of each container. */}}
 {{- define "drivetrain.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
+runAsUser: 1000
+runAsGroup: 1000
+fsGroup: 1000
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
