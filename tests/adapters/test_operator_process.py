@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,12 +17,21 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from drivetrain.api.documents import documents, text, value
+from drivetrain.api.documents import Document, documents, text, value
 from drivetrain.api.errors import NotFoundError
-from drivetrain.api.kinds import CONFIG_MAP, EVENT, LEASE, TRAINING_RUN, Ref
+from drivetrain.api.kinds import (
+    CONFIG_MAP,
+    CUSTOM_RESOURCE_DEFINITION,
+    EVENT,
+    LEASE,
+    TRAINING_RUN,
+    WORKLOAD_V1BETA1,
+    Ref,
+)
 from drivetrain.controller.cluster.access import from_kubeconfig
 from drivetrain.controller.cluster.kubernetes import KubernetesCluster, connect
 from drivetrain.controller.handlers.process import LEASE_NAME
+from drivetrain.controller.handlers.runtime import MISSING_SECONDS
 from tests.support.api_server import ApiServer, free_ports
 from tests.support.builders import a_run
 
@@ -29,6 +39,24 @@ pytestmark = pytest.mark.binaries
 
 CRD = Path(__file__).parents[2] / "crds" / "drivetrain.dev_trainingruns.yaml"
 DEADLINE = 60.0
+A_WORKLOAD_DEFINITION: Document = {
+    "apiVersion": CUSTOM_RESOURCE_DEFINITION.api_version,
+    "kind": CUSTOM_RESOURCE_DEFINITION.kind,
+    "metadata": {"name": f"{WORKLOAD_V1BETA1.plural}.{WORKLOAD_V1BETA1.group}"},
+    "spec": {
+        "group": WORKLOAD_V1BETA1.group,
+        "scope": "Namespaced",
+        "names": {"plural": WORKLOAD_V1BETA1.plural, "kind": WORKLOAD_V1BETA1.kind},
+        "versions": [
+            {
+                "name": WORKLOAD_V1BETA1.version,
+                "served": True,
+                "storage": True,
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+            }
+        ],
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +230,28 @@ async def test_a_leader_that_slept_through_its_lease_ends_without_another_write(
     lease = await cluster.get(Ref(LEASE, "default", LEASE_NAME))
     assert lease is not None
     assert text(lease, "spec", "holderIdentity") == "second"
+
+
+async def test_an_operator_ends_to_watch_a_kind_soon_after_it_was_installed(
+    cluster: KubernetesCluster, start: Start
+) -> None:
+    operator = start("early")
+    await until(lambda: _is(operator.probe("/readyz"), 200))
+    await cluster.apply(A_WORKLOAD_DEFINITION)
+    try:
+        began = time.monotonic()
+        assert await asyncio.to_thread(operator.process.wait, DEADLINE) == 1
+        assert time.monotonic() - began < MISSING_SECONDS + 10.0, "long before the next resync"
+        assert "workloads.kueue.x-k8s.io is installed now: restarting to watch it." in operator.log.read_text()
+        again = start("again")
+        await until(lambda: _more(again.metric("drivetrain_api_requests_total", verb="watch", resource="workloads"), 0))
+    finally:
+        await cluster.delete(Ref(CUSTOM_RESOURCE_DEFINITION, "", "workloads.kueue.x-k8s.io"))
+        await until(lambda: _is_not_served(cluster))
+
+
+async def _is_not_served(cluster: KubernetesCluster) -> bool:
+    return not await cluster.serves(WORKLOAD_V1BETA1)
 
 
 def _name() -> dict[str, str]:

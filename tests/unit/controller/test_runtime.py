@@ -14,7 +14,7 @@ from drivetrain.api.kinds import CONFIG_MAP, KINDS, RAY_JOB, TRAINING_RUN, WORKL
 from drivetrain.controller.cluster.port import Cluster
 from drivetrain.controller.core.plan import Apply, Plan
 from drivetrain.controller.handlers.metrics import Metrics
-from drivetrain.controller.handlers.runtime import RESYNC_SECONDS, Operator, bind
+from drivetrain.controller.handlers.runtime import MISSING_SECONDS, RESYNC_SECONDS, Operator, bind
 from tests.support.fake_cluster import FakeCluster
 from tests.support.faults import NoFaults
 from tests.support.virtual_time import run
@@ -170,7 +170,7 @@ def test_an_outage_of_the_api_delays_and_does_not_end_the_operator() -> None:
     assert cluster.read(Ref(CONFIG_MAP, "team", "a")) is not None
 
 
-def test_a_kind_that_appears_ends_the_process_at_the_next_resync_and_says_why() -> None:
+def test_a_kind_that_appears_ends_the_process_soon_and_says_why() -> None:
     cluster = FakeCluster(kinds=[kind for kind in KINDS if kind not in (WORKLOAD, RAY_JOB)])
 
     async def story() -> float:
@@ -180,7 +180,23 @@ def test_a_kind_that_appears_ends_the_process_at_the_next_resync_and_says_why() 
             await an_operator(cluster, Keeper(), missing=(WORKLOAD, RAY_JOB)).run()
         return loop.time()
 
-    assert run(story()) <= RESYNC_SECONDS * 1.2
+    assert run(story()) <= 30.0 + MISSING_SECONDS
+
+
+def test_an_outage_while_a_kind_is_looked_for_ends_nothing() -> None:
+    class Unsure(FakeCluster):
+        async def serves(self, kind: Kind) -> bool:
+            if asyncio.get_running_loop().time() < 60.0:
+                raise UnavailableError("down", kind=kind.kind, namespace="", name="", status=503)
+            return await super().serves(kind)
+
+    async def story() -> float:
+        cluster = Unsure()
+        with pytest.raises(ComponentError, match=r"workloads.kueue.x-k8s.io is installed now"):
+            await an_operator(cluster, Keeper(), missing=(WORKLOAD,)).run()
+        return asyncio.get_running_loop().time()
+
+    assert 60.0 <= run(story()) <= 60.0 + MISSING_SECONDS
 
 
 def test_a_lost_lease_ends_the_operator_as_itself() -> None:

@@ -23,7 +23,7 @@ from drivetrain.controller.cluster.port import Cluster
 from drivetrain.controller.handlers import health, transport
 from drivetrain.controller.handlers.metrics import Metrics
 from drivetrain.controller.handlers.race import until_one_ends
-from drivetrain.controller.handlers.runtime import Bound, Operator
+from drivetrain.controller.handlers.runtime import MISSING_SECONDS, Bound, Operator
 
 LEASE_NAME = "drivetrain-operator"
 LONGEST_WAIT = 600.0
@@ -68,7 +68,7 @@ async def run(
         missing = [kind for kind in installed if not installed[kind]]
         if missing:
             names = ", ".join(f"{kind.plural}.{kind.version}.{kind.group}" for kind in missing)
-            _log.warning("not installed, looked for at every resync: %s", names)
+            _log.warning("not installed, looked for every %g s: %s", MISSING_SECONDS, names)
         operator = Operator(
             LeasedCluster(cluster, leadership, REQUEST_TIMEOUT),
             bound,

@@ -23,6 +23,8 @@ O = TypeVar("O", bound=Observed)  # noqa: E741 - an observation
 
 RESYNC_SECONDS = 300.0
 RESYNC_JITTER = 0.2
+MISSING_SECONDS = 20.0
+"""How often a kind that is not installed is looked for: one small request each."""
 RETRY_SECONDS = 5.0
 WORKERS = 8
 
@@ -92,7 +94,18 @@ class Operator:
             FencedError: another process leads now.
             ComponentError: a kind that was not installed is now, and only a new process can watch it.
         """
-        await until_one_ends(self._resync_for_ever(), self.queue.run(WORKERS))
+        looking = [self._look_for_missing()] if self._missing else []
+        await until_one_ends(self._resync_for_ever(), self.queue.run(WORKERS), *looking)
+
+    async def _look_for_missing(self) -> None:
+        while True:
+            try:
+                for kind in self._missing:
+                    if await self._cluster.serves(kind):
+                        raise ComponentError(f"{kind.plural}.{kind.group} is installed now: restarting to watch it.")
+            except ClusterError as error:
+                _log.warning("cannot look for what is not installed, again in %g s: %s", MISSING_SECONDS, error)
+            await asyncio.sleep(MISSING_SECONDS)
 
     async def _resync_for_ever(self) -> None:
         spread = 0.0
@@ -109,10 +122,7 @@ class Operator:
             await asyncio.sleep(RESYNC_SECONDS * self._rng.uniform(1 - RESYNC_JITTER, 1 + RESYNC_JITTER))
 
     async def resync(self, spread: float) -> None:
-        """Wake every object of our kinds within `spread` seconds; look for kinds that were missing at the start."""
-        for kind in self._missing:
-            if await self._cluster.serves(kind):
-                raise ComponentError(f"{kind.plural}.{kind.group} is installed now: restarting to watch it.")
+        """Wake every object of our kinds within `spread` seconds."""
         for kind in self._bound:
             for namespace in self._namespaces:
                 for document in (await self._cluster.list(kind, namespace)).items:
