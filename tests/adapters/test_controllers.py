@@ -51,7 +51,7 @@ def kuberay_definitions() -> list[Path]:
     """KubeRay's CRDs, where the embedded mode has fetched them."""
     found = sorted(binaries.cache_folder().glob("kuberay-crds-*/ray.io_*.yaml"))
     if not found:
-        pytest.skip("KubeRay's CRDs were not fetched yet: python -m drivetrain.local.binaries")
+        pytest.fail("KubeRay's CRDs were not fetched yet: make setup", pytrace=False)
     return found
 
 

@@ -16,6 +16,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+SET_UP = Path(__file__).parents[2] / ".venv-tools" / "assets"
+"""Where `make setup` puts them."""
 START_DEADLINE = 60.0
 TOKEN = "drivetrain-tests"
 
@@ -32,12 +34,16 @@ class ApiServer:
 
 
 def binary(name: str) -> str:
-    """Return the path of a control plane binary, or skip the test that needs it."""
-    folder = os.environ.get("KUBEBUILDER_ASSETS", "")
-    found = shutil.which(name, path=folder or None) or shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is neither in KUBEBUILDER_ASSETS nor in PATH")
-    return found
+    """Return the path of a control plane binary; without it the test fails, since a test left out proves nothing."""
+    named = os.environ.get("KUBEBUILDER_ASSETS", "")
+    for folders in (*([named] if named else []), str(SET_UP), None):  # None: those of PATH
+        if (found := shutil.which(name, path=folders)) is not None:
+            return found
+    pytest.fail(
+        f"{name} is neither in KUBEBUILDER_ASSETS nor in {SET_UP} nor in PATH. `make setup` fetches it; "
+        "`pytest -m 'not binaries'` leaves out all tests that need such a program.",
+        pytrace=False,
+    )
 
 
 def free_ports(count: int) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ class HelmError(Exception):
 
 
 def helm(*arguments: str, values: Mapping[str, JSON] | None = None) -> str:
-    """Run Helm and return what it printed; skips the test where there is no Helm."""
+    """Run Helm and return what it printed; fails the test where there is no Helm."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         yaml.safe_dump(values or {}, file)
         command = [binary("helm"), *arguments, "--values", file.name]
