@@ -33,7 +33,17 @@ CHECKED = "92b72f387a3156dac31cd51e677a95070f058c44239de4663f87d3ef48b058bd"
 LEAST_GAP = 0.05
 LEAST_INTERIOR = 0.9
 LEAST_RIGHT = 0.99
+DETECTION = "change of customers detected"
 SEED = 20260711
+RUNS = 500
+LIMITS = {
+    "version 1 over shelf prices": 14_000,
+    "version 2, with loyalty": 14_000,
+    "flat response rejected": 8_000,
+    DETECTION: 2_000,
+    "new version after the change": 14_000,
+}
+"""Matured decisions within which an act gets its right verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,28 +356,28 @@ def detection(
                 early |= alarmed
             else:
                 delay = np.where(alarmed & np.isinf(delay), matured, delay)
-    return _act("change of customers detected", sells[1] - sells[0], limit, np.where(early, np.inf, delay))
+    return _act(DETECTION, sells[1] - sells[0], limit, np.where(early, np.inf, delay))
 
 
 def check_power(
-    parameters: Parameters, contexts: Contexts, *, project: Project | None = None, runs: int = 500, seed: int = SEED
+    parameters: Parameters, contexts: Contexts, *, project: Project | None = None, runs: int = RUNS, seed: int = SEED
 ) -> Power:
     """Gaps, interior optima and the right verdict of every act, for one set of market parameters."""
     project = project or Project()
     world = World(parameters, contexts)
     rng = np.random.default_rng(seed)
     before, after = Rollout(world, world.before, project), Rollout(world, world.after, project)
-    # (act, rollout, stable, other policy, the frozen model's market and whether it sees loyalty, promotion, limit)
+    # (act, rollout, stable, other policy, the frozen model's market and whether it sees loyalty, promotion)
     story = (
-        ("version 1 over shelf prices", before, world.shelf, world.no_loyalty, False, True, 14_000),
-        ("version 2, with loyalty", before, world.no_loyalty, world.loyalty, False, True, 14_000),
-        ("flat response rejected", before, world.loyalty, world.flat, True, False, 8_000),
-        ("new version after the change", after, world.loyalty, world.renewed, True, True, 14_000),
+        ("version 1 over shelf prices", before, world.shelf, world.no_loyalty, False, True),
+        ("version 2, with loyalty", before, world.no_loyalty, world.loyalty, False, True),
+        ("flat response rejected", before, world.loyalty, world.flat, True, False),
+        ("new version after the change", after, world.loyalty, world.renewed, True, True),
     )
     acts = []
-    for name, rollout, stable, other, sees_loyalty, promotion, limit in story:
+    for name, rollout, stable, other, sees_loyalty, promotion in story:
         arms = [rollout.arm(policy, world.before, model_sees_loyalty=sees_loyalty) for policy in (stable, other)]
-        decisions = rollout.decide(arms[0], arms[1], runs=runs, limit=limit, rng=rng)
-        acts.append(decisions.power(name, rollout.effect(arms[0], arms[1]), limit, promotion=promotion))
-    acts.insert(3, detection(world, project, runs=runs, limit=2_000, quiet=10_000, rng=rng))
+        decisions = rollout.decide(arms[0], arms[1], runs=runs, limit=LIMITS[name], rng=rng)
+        acts.append(decisions.power(name, rollout.effect(arms[0], arms[1]), LIMITS[name], promotion=promotion))
+    acts.insert(3, detection(world, project, runs=runs, limit=LIMITS[DETECTION], quiet=10_000, rng=rng))
     return Power(digest(parameters, project), runs, seed, world.gaps(), world.interior(), tuple(acts))

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from drivetrain.local.environment import Addresses
 from drivetrain.local.statedir import StateDir
+from examples.orange_juice.power import LIMITS
 from examples.orange_juice.stage import PROJECT, seeds
 from examples.orange_juice.story import Result
 from examples.orange_juice.traffic import Record
@@ -96,7 +97,12 @@ def _numbers(told: Told) -> Mapping[str, object]:
         "acts": [asdict(act) for act in result.acts],
         "durationsSeconds": result.durations,
         "trueShares": result.shares,
-        "market": {"synthetic": True, "parameters": result.parameters, "gapsUsdPerVisit": result.gaps},
+        "market": {
+            "synthetic": True,
+            "parameters": result.parameters,
+            "gapsUsdPerVisit": result.gaps,
+            "limits": LIMITS,
+        },
         "seeds": seeds(),
         "requests": {"failed": record.failed_requests, "brokenConnections": record.retried_requests},
         "versions": {

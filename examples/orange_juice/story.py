@@ -20,8 +20,8 @@ from drivetrain.local import environment
 from drivetrain.local.statedir import StateDir
 from examples.orange_juice.history import loyalty_cards, permuted_prices, price_test
 from examples.orange_juice.market import Grid, Market, Parameters, read_contexts
+from examples.orange_juice.power import LEAST_RIGHT, LIMITS, RUNS, World, require_checked
 from examples.orange_juice.power import Project as CheckedProject
-from examples.orange_juice.power import World, require_checked
 from examples.orange_juice.stage import KEYS_SECRET, NAMESPACE, PROJECT, Stage, generator, seeds
 from examples.orange_juice.view import View, interval_of
 
@@ -226,17 +226,20 @@ class Story:
         decisions = self._stage.wait_for_stable(run.status.model_version, seconds=ROLLOUT_SECONDS)
         self.result.durations[f"rollout of version {run.status.model_version}"] = time.monotonic() - began
         over = f"version {before}" if before else "today's prices"
+        matured, evidence = self._last_evidence()
         return {
             "promoted:": f"version {run.status.model_version} over {over} after {decisions:,} decisions",
-            "evidence:": self._last_evidence(),
+            "evidence:": f"{evidence}, shortly before, of {matured:,} matured outcomes",
         }
 
-    def _last_evidence(self) -> str:
+    def _last_evidence(self) -> tuple[int, str]:
+        """The intervals of a rollout as they were last seen, and the matured outcomes that they are made of."""
         for scene in reversed(self._stage.scenes):
             analysis = scene.deployment.status.analysis if scene.deployment else None
             if analysis and analysis.intervals:
-                return ", ".join(interval_of(each) for each in analysis.intervals)
-        return "none was seen"
+                matured = analysis.outcomes_stable + analysis.outcomes_candidate
+                return matured, ", ".join(interval_of(each) for each in analysis.intervals)
+        return 0, "none was seen"
 
     def _enough_of(self, run: TrainingRun) -> None:
         traffic, version = self._stage.traffic, run.status.model_version
@@ -255,6 +258,8 @@ def open_stage(state: StateDir, view: View) -> tuple[Story, Stage, environment.A
     world = World(parameters, contexts)
     view.say("Customers are SYNTHETIC: " + sentence({name: f"{value:g}" for name, value in asdict(parameters).items()}))
     view.say("Seeds: " + sentence({name: str(seed) for name, seed in seeds().items()}))
+    told = sentence({f"{name}:": f"{limit:,}" for name, limit in LIMITS.items()})
+    view.say(f"Matured decisions that sufficed in {LEAST_RIGHT:.0%} of {RUNS} simulated runs: {told}")
     view.say("USD a visit: " + sentence({f"{name}:": f"{gap:.3f}" for name, gap in world.gaps().items()}))
     began = time.monotonic()
     addresses = environment.up(state, view.progress)

@@ -77,11 +77,10 @@ def test_the_numbers_are_json_with_acts_durations_seeds_parameters_gaps_and_inte
     assert [(act["number"], act["passed"]) for act in found["acts"]] == [(3, False)]
     assert found["durationsSeconds"]["components ready to report"] == 302.0
     assert set(found["seeds"]) == {"history", "visitors", "tuning", "power check"}
-    assert found["market"] == {
-        "synthetic": True,
-        "parameters": {"slope": 14.0},
-        "gapsUsdPerVisit": {"loyalty oracle over no-loyalty oracle": 0.08},
-    }
+    assert found["market"]["synthetic"] is True
+    assert found["market"]["parameters"] == {"slope": 14.0}
+    assert found["market"]["gapsUsdPerVisit"] == {"loyalty oracle over no-loyalty oracle": 0.08}
+    assert found["market"]["limits"]["flat response rejected"] == 8_000
     assert [batch["surprise"] for batch in found["batches"]] == [None, 0.01]
     assert found["rejected"][0]["message"] == HARM
     assert found["rollouts"][0]["intervals"][0]["metric"] == "margin"
