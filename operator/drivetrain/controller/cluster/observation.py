@@ -1,8 +1,10 @@
 """Reading what decisions are made from: every reconcile reads its live objects, by name or by a consistent list."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import ClassVar, Generic, TypeVar
 
 from drivetrain.api.documents import Document, name_of, text, uid_of
 from drivetrain.api.errors import NotFoundError
@@ -22,7 +24,7 @@ from drivetrain.api.kinds import (
     Ref,
     ref_of,
 )
-from drivetrain.api.ledger import DeploymentLedger, ProjectLedger
+from drivetrain.api.ledger import DeploymentLedger, ProjectLedger, RunLedger
 from drivetrain.api.names import (
     OWNER_UID_LABEL,
     RUN_UID_LABEL,
@@ -30,62 +32,77 @@ from drivetrain.api.names import (
     ledger_name,
     policies_name,
     report_name,
-    spec_name,
 )
 from drivetrain.controller.cluster.port import Cluster
 from drivetrain.controller.core import approvals, deployment, project, records, training_run
 from drivetrain.controller.core.observations import DeploymentObserved, ProjectObserved, RunObserved
-from drivetrain.controller.core.plan import Plan
+from drivetrain.controller.core.plan import Observed, Plan
 from drivetrain.controller.core.seniority import eldest
 from drivetrain.controller.manifests.settings import Settings
 
 JOB_UID_LABEL = training_run.JOB_UID_LABEL
+O = TypeVar("O", bound=Observed)  # noqa: E741 - an observation
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingRuns:
-    """How TrainingRuns are run."""
+class _Controller(ABC, Generic[O]):
+    """How the resources of one kind are run."""
 
     settings: Settings
+    kind: ClassVar[Kind]
+
+    async def observe(self, cluster: Cluster, ref: Ref) -> O | None:
+        """Read the object and everything that a decision about it needs; None if it does not exist."""
+        owner = await cluster.get(ref)
+        return None if owner is None else await self._around(cluster, owner, ref)
+
+    @abstractmethod
+    async def _around(self, cluster: Cluster, owner: Document, ref: Ref) -> O:
+        """Read the surroundings of an object."""
+
+    @abstractmethod
+    def decide(self, observed: O, now: datetime) -> Plan:
+        """Return what to do: synchronous, total, pure."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRuns(_Controller[RunObserved]):
+    """How TrainingRuns are run."""
+
     workload: Kind | None
     """Kueue's Workload in the version that the API server serves; None without Kueue."""
-    kind: Kind = TRAINING_RUN
+    kind = TRAINING_RUN
 
     @property
     def watched(self) -> tuple[Kind, ...]:
         """The kinds whose changes may matter for a decision."""
         return (TRAINING_RUN, CONFIG_MAP, RAY_JOB, POD, *((self.workload,) if self.workload else ()))
 
-    async def observe(self, cluster: Cluster, ref: Ref) -> RunObserved | None:
-        """Read a run: jobs before Pods before the report, so that what an ended job wrote is never missed."""
-        owner = await cluster.get(ref)
-        if owner is None:
-            return None
-        uid, namespace = uid_of(owner), ref.namespace
+    async def _around(self, cluster: Cluster, owner: Document, ref: Ref) -> RunObserved:
+        """Jobs are read before Pods before the report, so that what an ended job wrote is never missed.
+
+        A run that is over is only looked back at: it needs neither quota nor rights nor its project, and its Pods only
+        where keys of former clusters are to be emptied once they are gone.
+        """
+        uid, namespace, refs = uid_of(owner), ref.namespace, training_run.refs_of(owner)
+        live = await _read(cluster, (refs.ledger, refs.spec))
+        ledger, fresh = records.ledger(RunLedger, live.get(refs.ledger)), refs.spec not in live
+        over = bool(ledger.finished)
         jobs, kuberay = await _of_kuberay(cluster, RAY_JOB, namespace, {RUN_UID_LABEL: uid})
-        pods = (await cluster.list(POD, namespace, {RUN_UID_LABEL: uid})).items
+        pods: tuple[Document, ...] = ()
+        if not over or ledger.former_clusters:
+            pods = (await cluster.list(POD, namespace, {RUN_UID_LABEL: uid})).items
         workloads: tuple[Document, ...] = ()
-        if self.workload is not None and text(owner, "spec", "queue", "name"):
+        if self.workload is not None and text(owner, "spec", "queue", "name") and not over:
             for job in jobs:
                 workloads += (await cluster.list(self.workload, namespace, {JOB_UID_LABEL: uid_of(job)})).items
-        name = account_name(TRAINING_RUN.kind, ref.name)
-        live = await _read(
-            cluster,
-            (
-                Ref(CONFIG_MAP, namespace, ledger_name(TRAINING_RUN.kind, ref.name)),
-                Ref(CONFIG_MAP, namespace, report_name(TRAINING_RUN.kind, ref.name)),
-                Ref(CONFIG_MAP, namespace, spec_name(ref.name)),
-                Ref(SERVICE_ACCOUNT, namespace, name),
-                Ref(ROLE, namespace, name),
-                Ref(ROLE_BINDING, namespace, name),
-            ),
-        )
+        live |= await _read(cluster, (refs.report, *(() if over else _rights(ref))))
         parent = text(owner, "spec", "project")
-        fresh = Ref(CONFIG_MAP, namespace, spec_name(ref.name)) not in live
+        asked = bool(parent) and (fresh or not over)
         return RunObserved(
             owner=owner,
             live={**live, **_by_ref(jobs), ref: owner},
-            project=await cluster.get(Ref(DRIVETRAIN_PROJECT, namespace, parent)) if parent else None,
+            project=await cluster.get(Ref(DRIVETRAIN_PROJECT, namespace, parent)) if asked else None,
             champion_ledger=await _champion_ledger(cluster, namespace, parent) if parent and fresh else None,
             ray_jobs=jobs,
             kuberay=kuberay,
@@ -99,41 +116,21 @@ class TrainingRuns:
         return training_run.decide(observed, now, self.settings)
 
 
-@dataclass(frozen=True, slots=True)
-class Deployments:
+class Deployments(_Controller[DeploymentObserved]):
     """How Deployments are run."""
 
-    settings: Settings
-    kind: Kind = DEPLOYMENT
+    kind = DEPLOYMENT
+    watched = (DEPLOYMENT, DRIVETRAIN_PROJECT, CONFIG_MAP, RAY_SERVICE, POD)
 
-    @property
-    def watched(self) -> tuple[Kind, ...]:
-        """The kinds whose changes may matter for a decision."""
-        return (DEPLOYMENT, DRIVETRAIN_PROJECT, CONFIG_MAP, RAY_SERVICE, POD)
-
-    async def observe(self, cluster: Cluster, ref: Ref) -> DeploymentObserved | None:
-        """Read a Deployment and the project whose policies it serves."""
-        owner = await cluster.get(ref)
-        if owner is None:
-            return None
-        uid, namespace = uid_of(owner), ref.namespace
+    async def _around(self, cluster: Cluster, owner: Document, ref: Ref) -> DeploymentObserved:
+        """Its children, and the project whose policies it serves."""
+        uid, namespace, refs = uid_of(owner), ref.namespace, deployment.refs_of(owner)
         named, pinned = text(owner, "spec", "project"), text(owner, "spec", "model", "name")
         parent = named or pinned
         services, kuberay = await _of_kuberay(cluster, RAY_SERVICE, namespace, {OWNER_UID_LABEL: uid})
         pods = (await cluster.list(POD, namespace, {OWNER_UID_LABEL: uid})).items
-        name = account_name(DEPLOYMENT.kind, ref.name)
-        live = await _read(
-            cluster,
-            (
-                Ref(CONFIG_MAP, namespace, ledger_name(DEPLOYMENT.kind, ref.name)),
-                Ref(CONFIG_MAP, namespace, report_name(DEPLOYMENT.kind, ref.name)),
-                Ref(CONFIG_MAP, namespace, policies_name(ref.name)),
-                Ref(SERVICE_ACCOUNT, namespace, name),
-                Ref(ROLE, namespace, name),
-                Ref(ROLE_BINDING, namespace, name),
-                Ref(SERVICE, namespace, ref.name),
-            ),
-        )
+        policies, service = Ref(CONFIG_MAP, namespace, policies_name(ref.name)), Ref(SERVICE, namespace, ref.name)
+        live = await _read(cluster, (refs.ledger, refs.report, policies, *_rights(ref), service))
         rivals = await _naming(cluster, DEPLOYMENT, namespace, named) if named else (owner,)
         ledgers: Mapping[str, Document] = {}
         if pinned:
@@ -158,23 +155,14 @@ class Deployments:
         return deployment.decide(observed, now, self.settings)
 
 
-@dataclass(frozen=True, slots=True)
-class Projects:
+class Projects(_Controller[ProjectObserved]):
     """How DrivetrainProjects are run."""
 
-    settings: Settings
-    kind: Kind = DRIVETRAIN_PROJECT
+    kind = DRIVETRAIN_PROJECT
+    watched = (DRIVETRAIN_PROJECT, TRAINING_RUN, DEPLOYMENT, CONFIG_MAP)
 
-    @property
-    def watched(self) -> tuple[Kind, ...]:
-        """The kinds whose changes may matter for a decision."""
-        return (DRIVETRAIN_PROJECT, TRAINING_RUN, DEPLOYMENT, CONFIG_MAP)
-
-    async def observe(self, cluster: Cluster, ref: Ref) -> ProjectObserved | None:
-        """Read a project, its runs with their ledgers, and the Deployment that serves it."""
-        owner = await cluster.get(ref)
-        if owner is None:
-            return None
+    async def _around(self, cluster: Cluster, owner: Document, ref: Ref) -> ProjectObserved:
+        """Its runs with their ledgers, and the Deployment that serves it."""
         namespace = ref.namespace
         runs = await _naming(cluster, TRAINING_RUN, namespace, ref.name)
         deployments = await _naming(cluster, DEPLOYMENT, namespace, ref.name)
@@ -208,6 +196,16 @@ class Projects:
     def decide(self, observed: ProjectObserved, now: datetime) -> Plan:
         """Return what to do: synchronous, total, pure."""
         return project.decide(observed, now, self.settings)
+
+
+def _rights(owner: Ref) -> tuple[Ref, Ref, Ref]:
+    """What lets an owner's cluster write its report."""
+    name = account_name(owner.kind.kind, owner.name)
+    return (
+        Ref(SERVICE_ACCOUNT, owner.namespace, name),
+        Ref(ROLE, owner.namespace, name),
+        Ref(ROLE_BINDING, owner.namespace, name),
+    )
 
 
 async def _of_kuberay(
