@@ -22,12 +22,10 @@ lint: .venv/.installed
 	$(BIN)/mypy $(wildcard operator pipelines serving tests examples benchmarks)
 	$(BIN)/lint-imports
 	$(BIN)/python -m drivetrain.api.crds --check crds
-	$(BIN)/python -m drivetrain.api.chart --check charts/drivetrain
 	requirements/compile --check $(UV)
 
 crds: .venv/.installed
 	$(BIN)/python -m drivetrain.api.crds crds
-	$(BIN)/python -m drivetrain.api.chart charts/drivetrain
 
 # Binaries are fetched or built while Python packages install; both lists of progress share the terminal.
 setup:

@@ -1,6 +1,6 @@
 """The admission policy of the cluster-wide mode, tried as the operator's account with all rights that there are."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import product
 
 import pytest
@@ -39,30 +39,29 @@ def an_object(kind: str, name: str, namespace: str, labels: Mapping[str, str]) -
 
 
 @pytest.fixture(scope="module")
-def operator(rest: Rest) -> Rest:
+def operator(rest: Rest) -> Iterator[Rest]:
     """The operator's account under the rendered policy, its own roles replaced by an administrator's."""
     rendered = render()
     for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"):
         (document,) = of_kind(rendered, kind)
         assert rest.apply(document).status in (200, 201)
     api = "rbac.authorization.k8s.io"
-    answer = rest.apply(
-        {
-            "apiVersion": f"{api}/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": "as-if-the-operator-might-do-anything"},
-            "roleRef": {"apiGroup": api, "kind": "ClusterRole", "name": "cluster-admin"},
-            "subjects": [{"apiGroup": api, "kind": "User", "name": ACCOUNT}],
-        }
-    )
-    assert answer.status in (200, 201)
+    binding: Document = {
+        "apiVersion": f"{api}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": "as-if-the-operator-might-do-anything"},
+        "roleRef": {"apiGroup": api, "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"apiGroup": api, "kind": "User", "name": ACCOUNT}],
+    }
+    assert rest.apply(binding).status in (200, 201)
     operator = rest.as_user(ACCOUNT)
     probe = an_object("ConfigMap", "probe", OTHER, OURS)
     until(lambda: operator.create(probe, dry=True).status == 403, "the policy holds")
     (policy,) = of_kind(rendered, "ValidatingAdmissionPolicy")
     stored = rest("GET", rest.path_of(policy)).body
     assert not mapping(stored, "status", "typeChecking").get("expressionWarnings"), stored["status"]
-    return operator
+    yield operator
+    rest.delete(binding)
 
 
 @pytest.mark.parametrize("kind", BODIES)

@@ -96,7 +96,7 @@ def _column(column: PrinterColumn) -> Schema:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Writes the definitions, or with --check compares them. Returns 1 when a file differs."""
+    """Writes the definitions and the chart's copies, or with --check compares them. Returns 1 when a file differs."""
     parser = argparse.ArgumentParser(prog="python -m drivetrain.api.crds", description="Write or check the CRDs.")
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     parser.add_argument("directory", type=Path)
@@ -104,17 +104,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = {name: _HEADER + to_yaml(document) for name, document in crds().items()}
     directory: Path = options.directory
     found = {path.name: path.read_text("utf-8") for path in sorted(directory.glob("*.yaml"))}
+    copies = _copies_in_the_chart(directory, check=options.check)
     if options.check:
         differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
         if differing:
             sys.stderr.write(f"{', '.join(differing)} in {directory} is not what the models say; run `make crds`\n")
-        return 1 if differing else 0
+        return 1 if differing else copies
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in wanted.items():
         (directory / name).write_text(text, "utf-8")
     for name in found.keys() - wanted.keys():
         (directory / name).unlink()
     return 0
+
+
+def _copies_in_the_chart(directory: Path, *, check: bool) -> int:
+    from drivetrain.api import chart  # which imports this module
+
+    folder = directory.parent / "charts" / "drivetrain"
+    return chart.main([*(["--check"] if check else []), str(folder)]) if folder.is_dir() else 0
 
 
 if __name__ == "__main__":
