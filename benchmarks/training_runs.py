@@ -1,9 +1,10 @@
 """What the operator costs: its writes and CPU for many TrainingRuns at once, on a real etcd and kube-apiserver.
 
 KubeRay and the drivers are stood in for by one client that writes what they would: three statuses of each RayJob, and
-one report for each stage that a driver has been through. All runs are declared at once. Then, with all of them ended:
-what the operator writes while nothing changes, when every run gets an annotation that means nothing, and when another
-operator process takes over. Leases are left out: they are one write every few seconds, however many runs there are.
+one report for each stage that a driver has been through. All runs are declared at once. Then, with all of them ended,
+what the steady state costs: while nothing happens, when every run gets an annotation that means nothing, and when
+another operator process takes over, whose first resync looks at every run once, as each later one does. Leases are left
+out: they are one write every few seconds, however many runs there are.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -25,6 +27,7 @@ from drivetrain.api.errors import DrivetrainError
 from drivetrain.api.kinds import TRAINING_RUN
 from drivetrain.controller.cluster.access import from_kubeconfig
 from drivetrain.controller.cluster.kubernetes import KubernetesCluster, connect
+from drivetrain.controller.handlers.runtime import RESYNC_SECONDS
 from drivetrain.local import environment
 from drivetrain.local.statedir import StateDir
 from tests.support.api_server import free_ports
@@ -37,6 +40,8 @@ WRITES = ("create", "patch", "update", "delete")
 _SAMPLE = re.compile(
     r'^drivetrain_api_requests_total\{verb="(\w+)",resource="([^"]+)",code="\d+"\} (\S+)$', re.MULTILINE
 )
+_RECONCILED = re.compile(r'^drivetrain_reconciles_total\{kind="TrainingRun",result="success"\} (\S+)$', re.MULTILINE)
+PROCESSES = ("operator", "kube-apiserver", "etcd")
 
 
 class Operator:
@@ -76,6 +81,17 @@ class Operator:
             if resource != "leases":
                 counted[verb, resource] += int(float(count))
         return counted
+
+    async def reconciles(self) -> int:
+        """How often it has looked at a run so far."""
+        found = _RECONCILED.search(await self.page("/metrics"))
+        return int(float(found[1])) if found else 0
+
+    async def reconciled(self, count: int, *, limit: float = 600.0) -> None:
+        """Returns when it has looked at runs so many times."""
+        async with asyncio.timeout(limit):
+            while await self.reconciles() < count:  # noqa: ASYNC110 - it happens in another process
+                await asyncio.sleep(0.2)
 
     async def quiet(self, *, limit: float = 900.0) -> float:
         """Returns when it has written nothing for QUIET_SECONDS: the moment of its last write."""
@@ -146,37 +162,51 @@ class Bench:
             f"{count} runs of {self._reports} reports, all complete {ended - began:.0f} s after the first was declared"
         )
         print(f"{total / count:.2f} writes of the operator a run")
-        found = sorted((*key, number) for key, number in spent.items() if number)
-        lines = [(verb, resource, f"{number:,}", f"{number / count:.2f}") for verb, resource, number in found]
-        print(table(("verb", "resource", "requests of the operator", "a run"), lines))
         every = total + theirs + count
         print(f"all writes: {every:,}; operator {total / every:.0%}, KubeRay and drivers {theirs / every:.0%}")
-        names = ("operator", "kube-apiserver", "etcd")
-        rows = [(name, f"{each:.1f}", f"{1000 * each / count:.1f}") for name, each in zip(names, used, strict=True)]
-        print(table(("process", "CPU, s", "CPU, ms a run"), rows))
+        self._show(spent, used)
         memory = sum(process.memory_info().rss for process in self._operator.tree.processes()) / 2**20
         print(f"operator memory: {memory:.0f} MiB", flush=True)
 
+    def _show(self, spent: Counter[tuple[str, str]], used: Sequence[float]) -> None:
+        count = self._count
+        found = sorted((*key, number) for key, number in spent.items() if number)
+        lines = [(verb, resource, f"{number:,}", f"{number / count:.2f}") for verb, resource, number in found]
+        print(table(("verb", "resource", "requests of the operator", "a run"), lines))
+        rows = [(name, f"{each:.1f}", f"{1000 * each / count:.1f}") for name, each in zip(PROCESSES, used, strict=True)]
+        print(table(("process", "CPU, s", "CPU, ms a run"), rows), flush=True)
+
     async def _steady(self, cluster: KubernetesCluster) -> None:
-        cpu, asked, began = self._cpu(), writes(await self._operator.requests()), time.monotonic()
+        cpu, asked, seen = self._cpu(), await self._operator.requests(), await self._operator.reconciles()
+        began = time.monotonic()
         await asyncio.sleep(REST_SECONDS)
-        still = writes(await self._operator.requests()) - asked
+        still, seen = writes(await self._operator.requests()) - writes(asked), await self._operator.reconciles() - seen
         share = (self._cpu()[0] - cpu[0]) / (time.monotonic() - began)
-        print(f"nothing changes for {REST_SECONDS:.0f} s: {still} writes, {100 * share:.1f} % of a core", flush=True)
-        cpu = self._cpu()
+        print(f"rest of {REST_SECONDS:.0f} s: {seen} looks at a run, {still} writes, {100 * share:.1f} % of a core")
+        cpu, asked, seen = self._cpu(), await self._operator.requests(), await self._operator.reconciles()
         await self._declare(cluster, annotations={"noise": "1"})
-        await self._operator.quiet()
-        still = writes(await self._operator.requests()) - asked
-        used = 1000 * (self._cpu()[0] - cpu[0]) / self._count
-        print(f"every run gets an annotation: {still} writes, {used:.2f} ms CPU of the operator a run", flush=True)
+        await self._operator.reconciled(seen + self._count)
+        spent = await self._operator.requests()
+        spent.subtract(asked)
+        print(f"every run gets an annotation: {writes(spent)} writes")
+        self._show(spent, [now - before for now, before in zip(self._cpu(), cpu, strict=True)])
 
     async def _takeover(self) -> None:
-        began = time.monotonic()
+        others, began = self._cpu()[1:], time.monotonic()
         await self._operator.ready()
-        ready = time.monotonic() - began
-        await self._operator.quiet()
-        written, used = writes(await self._operator.requests()), self._operator.tree.seconds()
-        print(f"another process takes over: ready after {ready:.1f} s, {written} writes, {used:.1f} s CPU until quiet")
+        start, ready = self._operator.tree.seconds(), time.monotonic() - began
+        await self._operator.reconciled(self._count)
+        looked = time.monotonic() - began
+        spent, used = await self._operator.requests(), self._cpu()
+        print(
+            f"another process takes over: ready after {ready:.1f} s and {start:.1f} s of CPU, "
+            f"every run looked at once after {looked:.1f} s, {writes(spent)} writes"
+        )
+        self._show(spent, [used[0] - start, *(now - before for now, before in zip(used[1:], others, strict=True))])
+        share = 100 * (used[0] - start) / RESYNC_SECONDS
+        print(
+            f"so a resync of them all every {RESYNC_SECONDS:.0f} s keeps the operator busy for {share:.2f} % of a core"
+        )
 
 
 async def check(cluster: KubernetesCluster, count: int) -> None:
