@@ -27,6 +27,18 @@ KPI = "spec.objective.kpi"
 COLUMN = "spec.data.columns"
 CASES: list[Case] = [
     case(
+        "a topology takes either required or preferred",
+        a_run().with_field("spec.cluster.topology", {"required": "rack", "spread": [{"topologyKey": "host"}]}),
+        a_run().with_field("spec.cluster.topology", {"required": "rack", "preferred": "rack"}),
+        "spec.cluster.topology",
+    ),
+    case(
+        "more than one GPU is a whole number",
+        a_project().with_field("spec.decisions.environment.accelerator", "GPU").with_serving(resources={"gpu": 0.25}),
+        a_project().with_field("spec.decisions.environment.accelerator", "GPU").with_serving(resources={"gpu": 1.5}),
+        "spec.serving.resources",
+    ),
+    case(
         "kpi.minimum must be below kpi.maximum",
         a_project().with_field(f"{KPI}.minimum", "-1").with_field(f"{KPI}.maximum", "1.5"),
         a_project().with_field(f"{KPI}.minimum", "2").with_field(f"{KPI}.maximum", "1.5"),

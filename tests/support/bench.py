@@ -140,12 +140,12 @@ class RunBench(Bench):
         """A condition of the run."""
         return self.condition(TRAINING_RUN, "shop-1", type_)
 
-    def job(self, phase: str, cluster: str = "", attempt: int = 1, **status: JSON) -> None:
+    def job(self, phase: str, cluster: str = "", attempt: int = 1, part: str = "", **status: JSON) -> None:
         """Move the RayJob of an attempt."""
-        named = cluster or f"shop-1-a{attempt}-x"
+        named = cluster or f"shop-1-a{attempt}{part}-x"
         self.set_status(
             RAY_JOB,
-            ray_job_name("shop-1", attempt),
+            ray_job_name("shop-1", attempt, part),
             jobDeploymentStatus=phase,
             rayClusterName=named,
             **status,

@@ -36,6 +36,9 @@ from drivetrain.api.runspec import RunSpec
 from drivetrain.api.v1alpha1.trainingrun import GateResult, Progress
 from tests.support.fake_cluster import FakeCluster
 
+DATA_STAGES = 2
+"""Of a run that asks for GPUs: its first job ends with them."""
+
 
 @dataclass
 class Store:
@@ -107,7 +110,7 @@ class Driver:
         if done >= 1 and self.site.script.flaky.get(self.run, 0) >= self.attempt:
             self.ended = "crashed"
             return
-        if done < self.site.script.stages:
+        if done < (DATA_STAGES if self._prepares else self.site.script.stages):
             self.site.store.commits.append((self.run_uid, *self._claim))
             self.site.store.work[self.run_uid] = done + 1
             self._report(now, done + 1, None)
@@ -135,7 +138,14 @@ class Driver:
     def _report_ref(self) -> Ref:
         return Ref(CONFIG_MAP, self.namespace, report_name("TrainingRun", self.run))
 
+    @property
+    def _prepares(self) -> bool:
+        """Whether it ends with the data stages."""
+        return self.job.endswith("-p")
+
     def _result(self) -> RunResult:
+        if self._prepares:
+            return RunResult(state="Prepared")
         if self.run in self.site.script.results:
             return self.site.script.results[self.run]
         spec_map = self.site.cluster.read(Ref(CONFIG_MAP, self.namespace, f"{self.run}-spec"))

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from drivetrain.api.documents import text
+from drivetrain.api.documents import Document, name_of, text
 from drivetrain.api.kinds import DEPLOYMENT, DRIVETRAIN_PROJECT, TRAINING_RUN, Ref
 from drivetrain.api.report import RunResult
 from tests.support.operator_world import NAMESPACE, Faults, World, a_quick_project, final
@@ -61,6 +61,25 @@ def queued(world: World) -> Iterator[bool]:
     yield True
 
 
+def with_gpus(world: World) -> Iterator[bool]:
+    """A run with GPUs prepares without them, waits for them, is evicted in both parts, crashes once, ends approved."""
+    project = a_quick_project().without_serving().with_field("spec.training.queue", {"name": "gpu-pool"})
+    resources = {"cpu": "1", "memory": "2Gi", "gpu": 1}
+    world.declare(project.with_field("spec.training.scaling", {"workers": 2, "resourcesPerWorker": resources}))
+    for part in ("p", "t"):
+        while not any(_is_running(job, part) for job in world.ray_jobs()):
+            yield False
+        world.ray.evict()
+        yield False
+    while not world.run_ledger("shop-1").finished:
+        yield False
+    yield True
+
+
+def _is_running(job: Document, part: str) -> bool:
+    return name_of(job).endswith(f"-{part}") and text(job, "status", "jobDeploymentStatus") == "Running"
+
+
 def replaced_cluster(world: World) -> Iterator[bool]:
     """The serving cluster is replaced while a version serves; a missing model is refused beside it."""
     world.declare(a_quick_project())
@@ -108,6 +127,7 @@ STORIES: dict[str, tuple[Story, Callable[[], Script]]] = {
         lambda: Script(effects={version_of("shop-2"): -0.3, version_of("shop-3"): 0.3}),
     ),
     "queued": (queued, lambda: Script(flaky={"shop-1": 1}, stages=8)),
+    "with GPUs": (with_gpus, lambda: Script(flaky={"shop-1": 1}, stages=8)),
     "replaced cluster": (replaced_cluster, Script),
     "second thoughts": (
         second_thoughts,

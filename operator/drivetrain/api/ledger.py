@@ -88,6 +88,8 @@ class RunLedger(ApiModel):
     """RAY_CLUSTER_NAME of the current incarnation."""
     former_clusters: tuple[str, ...] = Field(default=(), max_length=20)
     """Clusters of earlier incarnations, newest first: a late read must not bring one back."""
+    part: Literal["", "p", "t"] = ""
+    """Of an attempt that asks for GPUs: p prepares the data without them, t trains; t without a start: p is done."""
     attempt_started_at: datetime | None = None
     active_seconds: float = 0
     """Time that earlier incarnations held quota; the deadline counts it."""

@@ -68,6 +68,8 @@ EXPECTED_VERSION_ENV = "DRIVETRAIN_EXPECTED_VERSION"
 
 SERVE_IMPORT_PATH = "drivetrain.serving.app:build"
 PIPELINE_ENTRYPOINT = "python -m drivetrain.pipelines"
+UNTIL_DATA = "--until=data"
+"""Argument of the driver: end when the data stages are done, so that no GPU waits for a download or a broken source."""
 SUBMIT_COMMAND = ("python", "-m", "drivetrain.pipelines.submit")
 """The submitter; the driver's entrypoint follows as one argument."""
 SERVE_HEALTH_PATH = "/-/healthz"
@@ -86,9 +88,9 @@ def spec_name(run: str) -> str:
     return f"{run}-spec"
 
 
-def ray_job_name(run: str, attempt: int) -> str:
-    """The RayJob of one attempt."""
-    return f"{run}-a{attempt}"
+def ray_job_name(run: str, attempt: int, part: str = "") -> str:
+    """The RayJob of one attempt, or of its part: p prepares without GPUs, t trains with them."""
+    return f"{run}-a{attempt}-{part}" if part else f"{run}-a{attempt}"
 
 
 def ledger_name(kind: str, name: str) -> str:

@@ -17,8 +17,9 @@ REPORT_LIMIT = 64 * 1024
 class RunResult(ApiModel):
     """How an attempt ended."""
 
-    state: Literal["Approved", "Refused", "Failed"]
-    """Approved: registered and all gates passed. Refused: registered, but a gate failed. Failed: no version."""
+    state: Literal["Approved", "Refused", "Failed", "Prepared"]
+    """Approved: registered and all gates passed. Refused: registered, but a gate failed. Failed: no version. Prepared:
+    the data stages are done, and the training may ask for its GPUs."""
     version: str | None = Field(default=None, max_length=64)
     digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     uri: str | None = Field(default=None, max_length=1024)

@@ -48,6 +48,7 @@ from drivetrain.api.names import (
     SPEC_ENV,
     SPEC_KEY,
     TRACKING_ENV,
+    UNTIL_DATA,
     WORK_ENV,
 )
 from drivetrain.api.report import RunResult
@@ -195,7 +196,7 @@ def _result(work: _Work | DrivetrainError, env: Mapping[str, str], claim: Claim,
 
 
 def _run(work: _Work, env: Mapping[str, str], claim: Claim, reporter: Reporter) -> RunResult:
-    from drivetrain.pipelines.driver import Setting, drive
+    from drivetrain.pipelines.driver import Setting, drive, prepare
     from drivetrain.pipelines.sources import SourceReader
     from drivetrain.store import open_store
 
@@ -213,7 +214,7 @@ def _run(work: _Work, env: Mapping[str, str], claim: Claim, reporter: Reporter) 
         trials=lambda: _trials(spec),
         now=_clock(),
     )
-    result = drive(spec, setting).result
+    result = prepare(spec, setting) if UNTIL_DATA in sys.argv[1:] else drive(spec, setting).result
     fence.check()
     return result
 
@@ -225,8 +226,9 @@ def _trials(spec: RunSpec) -> "AbstractContextManager[TrialRunner]":
 
 
 def _close(work: _Work | DrivetrainError, result: RunResult) -> None:
-    """Ends MLflow's record, unless another attempt goes on with it. The result is reported already."""
-    if isinstance(work, DrivetrainError) or (result.state == "Failed" and not result.permanent):
+    """Ends MLflow's record, unless another attempt or part goes on with it. The result is reported already."""
+    goes_on = result.state == "Prepared" or (result.state == "Failed" and not result.permanent)
+    if isinstance(work, DrivetrainError) or goes_on:
         return
     try:
         if result.state == "Failed":

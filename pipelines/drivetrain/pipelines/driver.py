@@ -27,6 +27,7 @@ from drivetrain.store import ObjectMissingError, ObjectStore
 
 if TYPE_CHECKING:
     from drivetrain.pipelines.modelling import BuiltModel
+    from drivetrain.pipelines.rows import TrainingRows
     from drivetrain.pipelines.work import TrialRunner
 
 WORST_SLICES: Final = 10
@@ -109,10 +110,7 @@ def drive(spec: RunSpec, setting: Setting) -> Built:
     stages = StageRunner(setting.store, setting.work, setting.guard, audience)
     setting.tracking.open(opening_of(spec), lambda run: audience.update(mlflow_run=run))
     with setting.trials() as runner:  # first, so that workers start while data is read
-        version = collection.resolve(spec, setting.reader, stages, now=setting.now, sample=setting.sample)
-        audience.update(data_version=version.md5, data_rows=version.rows)
-        frame = conform(versions.read(setting.store, version.md5), spec.data)
-        rows = split(frame, version.md5, spec.data, spec.objective.unit, spec.spec.window)
+        version, rows = _data(spec, setting, stages)
         champion = _champion(spec, setting)
         log = StoredTrialLog(setting.store, spec.run_uid, setting.attempt, setting.guard, audience.trials)
         folder = emptied(setting.work / "model")
@@ -132,6 +130,27 @@ def drive(spec: RunSpec, setting: Setting) -> Built:
         lever_effect=built.contract.lever_effect,
     )
     return Built(result, built, version.rows, version.md5)
+
+
+def prepare(spec: RunSpec, setting: Setting) -> RunResult:
+    """The part of the line that needs no GPU, so that none waits for a download, a broken source or a missing store.
+
+    Raises what `drive` raises.
+    """
+    stages = StageRunner(setting.store, setting.work, setting.guard, setting.audience)
+    setting.tracking.open(opening_of(spec), lambda run: setting.audience.update(mlflow_run=run))
+    version, _ = _data(spec, setting, stages)
+    _champion(spec, setting)
+    setting.tracking.opened()
+    return RunResult(state="Prepared", project_uid=spec.project_uid, message=f"Data version {version.md5} is ready.")
+
+
+def _data(spec: RunSpec, setting: Setting, stages: StageRunner) -> "tuple[versions.DataVersion, TrainingRows]":
+    """The data version and its rows, checked and split."""
+    version = collection.resolve(spec, setting.reader, stages, now=setting.now, sample=setting.sample)
+    setting.audience.update(data_version=version.md5, data_rows=version.rows)
+    frame = conform(versions.read(setting.store, version.md5), spec.data)
+    return version, split(frame, version.md5, spec.data, spec.objective.unit, spec.spec.window)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ def without_faults(story: str) -> tuple[dict[str, JSON], int]:
 
 def rough(story: str, seed: int) -> Schedule:
     """Conflicts, outages, lost answers, stale reads, mistreated events, wiped statuses; queued runs are preempted."""
-    evict = 0.03 if story == "queued" else 0.0
+    evict = 0.03 if story in ("queued", "with GPUs") else 0.0
     return Schedule(seed=seed, rate=0.08, stale=0.05, mistreat=0.2, wipe=0.05, evict=evict)
 
 

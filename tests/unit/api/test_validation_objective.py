@@ -162,11 +162,6 @@ FAULTS = {
         f"{OBJECTIVE}.constraints[1].minimum",
         "above",
     ),
-    "a GPU endpoint": (
-        P.with_field("spec.decisions.environment.accelerator", "GPU"),
-        "spec.decisions.environment.accelerator",
-        "CPUs None",
-    ),
     "a required field that is missing": (
         P.without_field("spec.objective.kpi.name"),
         "spec.objective.kpi.name",

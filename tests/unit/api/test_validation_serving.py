@@ -9,10 +9,25 @@ ANALYSIS = "spec.serving.rollout.analysis"
 P = a_project()
 D = a_deployment()
 FAULTS = {
-    "GPUs for serving": (
+    "GPUs for serving that the environment does not have": (
         P.with_serving(resources={"gpu": 1}),
         "spec.serving.resources.gpu",
-        "GPU CPUs",
+        "GPU None",
+    ),
+    "no GPU for an environment that has them": (
+        P.with_serving().with_field("spec.decisions.environment.accelerator", "GPU"),
+        "spec.serving.resources.gpu",
+        "GPU None",
+    ),
+    "a GPU and a half": (
+        P.with_serving(resources={"gpu": 1.5}).with_field("spec.decisions.environment.accelerator", "GPU"),
+        "spec.serving.resources",
+        "whole",
+    ),
+    "a GPU for the head of an endpoint": (
+        P.with_serving(cluster={"head": {"gpu": 1}}),
+        "spec.serving.cluster.head.gpu",
+        "head resources",
     ),
     "fewer replicas at most than at least": (
         P.with_serving(autoscaling={"minReplicas": 3, "maxReplicas": 2}),

@@ -82,10 +82,10 @@ FAULTS = {
         "spec.training.evaluation.gates[0].slice",
         "week slices",
     ),
-    "GPUs for training": (
-        P.with_field("spec.training.scaling", {"workers": 1, "resourcesPerWorker": {"gpu": 1}}),
+    "a part of a GPU for training": (
+        P.with_field("spec.training.scaling", {"workers": 1, "resourcesPerWorker": {"gpu": 0.5}}),
         "spec.training.scaling.resourcesPerWorker.gpu",
-        "GPU CPUs",
+        "integer",
     ),
     "a run of another project": (a_run(project="other"), "spec.project", "other shop"),
     "a run's name that is too long": (R.named("a" * 41), "metadata.name", "41 40"),

@@ -17,7 +17,7 @@ from drivetrain.controller.core.training_run import run_spec
 from drivetrain.controller.manifests import records
 from drivetrain.controller.manifests.metadata import Owner
 from drivetrain.controller.manifests.ray_cluster import Runtime
-from drivetrain.controller.manifests.ray_job import ray_job
+from drivetrain.controller.manifests.ray_job import Part, ray_job
 from drivetrain.controller.manifests.ray_service import cluster_config, ray_service, revision_of, service
 from drivetrain.controller.manifests.settings import Settings
 from tests.support.builders import a_deployment, a_project, a_run
@@ -59,7 +59,7 @@ def rendered() -> Mapping[str, Document]:
         a_deployment()
         .with_metadata(uid="d-uid")
         .with_field("spec.autoscaling", {"minReplicas": 1, "maxReplicas": 3})
-        .with_field("spec.resources", {"cpu": "500m", "memory": "1Gi", "gpu": 1})
+        .with_field("spec.resources", {"cpu": "500m", "memory": "1Gi", "gpu": 0.5})
         .with_field("spec.cluster", {"topology": {"spread": [{"topologyKey": "topology.kubernetes.io/zone"}]}})
         .build()
     )
@@ -68,10 +68,10 @@ def rendered() -> Mapping[str, Document]:
     spec = run_spec(run, project, DeploymentLedger(), SETTINGS)
     credentials = SecretReference(secret_name="mlflow")
     endpoint = EndpointConfig(stable="a" * 16, baseline="b" * 16, load=("c" * 16,), salt="d-uid")
+    runtime = Runtime.of(spec.spec.cluster, SETTINGS.runtime)
     objects: dict[str, Document] = {
-        "ray_job": ray_job(
-            runner, spec, 2, Runtime.of(spec.spec.cluster, SETTINGS.runtime), tracking_credentials=credentials
-        ),
+        "ray_job": ray_job(runner, spec, Part(2, "t"), runtime, tracking_credentials=credentials),
+        "ray_job_prepare": ray_job(runner, spec, Part(2, "p"), runtime, tracking_credentials=credentials),
         "run_spec": records.run_spec(runner, spec),
         "run_report": records.report(runner, annotations={"drivetrain.dev/incarnation": "1 shop-1-a1-abcde"}),
         "service": service(server, "0123456789ab"),

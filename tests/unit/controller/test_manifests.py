@@ -13,16 +13,24 @@ from drivetrain.api.documents import (
     documents,
     labels_of,
     mapping,
+    name_of,
     sequence,
     text,
     value,
 )
 from drivetrain.api.v1alpha1.training import Resources
 from drivetrain.controller.manifests.quantities import SMALLEST_STORE, amount, times
-from drivetrain.controller.manifests.ray_service import cpus, revision_of, with_revision
+from drivetrain.controller.manifests.ray_service import (
+    most_replicas,
+    pod_resources,
+    replicas_per_pod,
+    revision_of,
+    with_revision,
+)
+from tests.support.builders import a_deployment
 from tests.unit.controller.rendered import GOLDEN, golden_text, rendered
 
-RAY_KINDS = ("ray_job", "ray_service", "ray_service_scaled")
+RAY_KINDS = ("ray_job", "ray_job_prepare", "ray_service", "ray_service_scaled")
 
 
 def templates(document: Document) -> Iterator[tuple[str, Document]]:
@@ -202,6 +210,18 @@ def test_the_ray_job_retries_nothing_and_frees_its_cluster() -> None:
     assert spec["entrypoint"] == "python -m drivetrain.pipelines"
 
 
+def test_preparing_asks_for_no_gpu_in_the_same_queue_and_ends_with_the_data_stages() -> None:
+    first, second = rendered()["ray_job_prepare"], rendered()["ray_job"]
+    assert "nvidia.com/gpu" in golden_text(second)
+    assert "nvidia.com/gpu" not in golden_text(first)
+    assert labels_of(first) == labels_of(second)
+    assert (name_of(first), name_of(second)) == ("shop-1-a2-p", "shop-1-a2-t")
+    assert "workerGroupSpecs" not in mapping(first, "spec", "rayClusterSpec")
+    assert text(first, "spec", "entrypoint") == "python -m drivetrain.pipelines --until=data"
+    (submitter,) = documents(first, "spec", "submitterPodTemplate", "spec", "containers")
+    assert sequence(submitter, "command")[-1] == text(first, "spec", "entrypoint")
+
+
 def test_the_revision_is_on_every_pod_of_the_service_and_not_in_its_own_hash() -> None:
     document = rendered()["ray_service"]
     revision = labels_of(document)["drivetrain.dev/revision"]
@@ -228,4 +248,22 @@ def test_owner_references_hold_nobody_up() -> None:
 
 @pytest.mark.parametrize(("quantity", "expected"), [("1", 1.0), ("500m", 0.5), ("2.5", 2.5)])
 def test_cpus_are_counted_as_ray_counts_them(quantity: str, expected: float) -> None:
-    assert cpus(Resources(cpu=quantity)) == expected
+    assert float(amount(quantity)) == expected
+
+
+@pytest.mark.parametrize(
+    ("gpu", "replicas", "per_pod", "in_pod"),
+    [(0, 3, 1, 0), (1, 3, 1, 1), (2, 3, 1, 2), (0.5, 3, 2, 1), (0.3, 5, 3, 1), (0.1, 4, 4, 1), (0.7, 2, 1, 1)],
+)
+def test_replicas_that_share_a_gpu_share_a_pod_and_a_pod_asks_for_whole_ones(
+    gpu: float, replicas: int, per_pod: int, in_pod: int
+) -> None:
+    spec = (
+        a_deployment()
+        .with_field("spec.replicas", replicas)
+        .with_field("spec.resources", {"cpu": "500m", "memory": "1Gi", "gpu": gpu})
+        .build()
+        .spec
+    )
+    assert (replicas_per_pod(spec), most_replicas(spec)) == (per_pod, replicas)
+    assert pod_resources(spec) == Resources(cpu=f"{500 * per_pod}m", memory=f"{per_pod}Gi", gpu=in_pod)

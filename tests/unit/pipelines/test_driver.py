@@ -30,7 +30,7 @@ from drivetrain.api.v1alpha1.project import VersionReference
 from drivetrain.pipelines import versions
 from drivetrain.pipelines.__main__ import failure, read_spec
 from drivetrain.pipelines.attempt import Claim, Fence
-from drivetrain.pipelines.driver import Built, Setting, drive
+from drivetrain.pipelines.driver import Built, Setting, drive, prepare
 from drivetrain.pipelines.sources import SourceReader
 from drivetrain.pipelines.stage import StageName
 from drivetrain.pipelines.tracking import Opening, Registration
@@ -187,6 +187,24 @@ def test_the_data_version_is_reported_before_a_model_is_fitted(world: World) -> 
         drive(spec, world.setting(spec, audience, attempt=1, now=NOW))
     assert versions.manifest_of(world.store, audience.fields["data_version"]).rows == 700
     assert world.trials.fits == 0
+
+
+def test_preparing_ends_with_a_data_version_that_training_then_reuses(world: World) -> None:
+    spec = a_shop_run(world)
+    audience = Audience()
+    result = prepare(spec, world.setting(spec, audience, attempt=1, now=NOW))
+    assert (result.state, world.trials.fits, world.registry.versions) == ("Prepared", 0, [])
+    prepared = audience.fields["data_version"]
+    built, trained = world.run(spec)
+    assert (built.result.state, built.data_version) == ("Approved", prepared)
+    assert "Collection ran" not in trained.words
+
+
+def test_preparing_finds_that_the_champion_is_gone_before_gpus_are_asked_for(world: World) -> None:
+    champion = VersionReference(version="1", digest="f" * 64, run="shop-1")
+    spec = a_shop_run(world).model_copy(update={"champion": champion})
+    with pytest.raises(ModelError, match="champion"):
+        prepare(spec, world.setting(spec, Audience(), attempt=1, now=NOW))
 
 
 def test_a_gate_that_fails_refuses_the_version_and_says_why(world: World) -> None:

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from drivetrain.api.meta import ApiModel, Rule
 from drivetrain.api.scalars import Choice, DecimalText, DNSLabel, Duration, Identifier
-from drivetrain.api.v1alpha1.training import Cluster, Queue, Resources
+from drivetrain.api.v1alpha1.training import Cluster, Queue, ReplicaResources
 
 
 class Fallback(ApiModel):
@@ -196,7 +196,7 @@ class ServingTemplate(ApiModel):
     """Endpoint replicas."""
     autoscaling: Autoscaling | None = None
     """Moves the number of replicas; replaces `replicas`."""
-    resources: Resources = Field(default_factory=Resources)
+    resources: ReplicaResources = Field(default_factory=ReplicaResources)
     """What each replica asks for."""
     cluster: Cluster = Field(default_factory=Cluster)
     """The Ray cluster."""

@@ -129,6 +129,27 @@ class Resources(ApiModel):
     """GPUs."""
 
 
+class ReplicaResources(ApiModel):
+    """What an endpoint replica asks for."""
+
+    cpu: Quantity = "1"
+    """CPUs."""
+    memory: Quantity = "2Gi"
+    """Memory."""
+    gpu: float = Field(default=0, ge=0, le=8)
+    """GPUs: whole ones, or a part of one that replicas in one pod share."""
+
+    cel: ClassVar = (
+        Rule("self.gpu <= 1.0 || self.gpu == double(int(self.gpu))", "more than one GPU is a whole number"),
+    )
+
+    @model_validator(mode="after")
+    def _a_part_or_whole_ones(self) -> Self:
+        if self.gpu > 1 and self.gpu != int(self.gpu):
+            raise ValueError("more than one GPU is a whole number")
+        return self
+
+
 class Scaling(ApiModel):
     """How many workers train, and what each gets."""
 
@@ -234,3 +255,8 @@ class TrainingTemplate(ApiModel):
     """Longest time from creation to the end, waiting for quota excepted."""
     ttl_after_finished: Duration | None = None
     """Age after its end at which the run is deleted; kept when absent."""
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that the run holds while it trains."""
+        return self.cluster.head.gpu + self.scaling.workers * self.scaling.resources_per_worker.gpu

@@ -32,9 +32,6 @@ def check_levers(spec: DrivetrainProjectSpec) -> Iterator[Problem]:
         if lever.effect != "Unknown" and spec.data.target.type == "Multiclass":
             cause = f"{spec.data.target.name} is Multiclass, and an effect is a direction of one number."
             yield Problem(f"{field}.effect", cause, "Remove effect.")
-    if spec.decisions.environment.accelerator == "GPU":
-        cause = "Endpoints run models on CPUs."
-        yield Problem("spec.decisions.environment.accelerator", cause, "Write None.")
 
 
 def _column(field: str, lever: Lever, spec: DrivetrainProjectSpec) -> Iterator[Problem]:

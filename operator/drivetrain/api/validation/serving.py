@@ -7,7 +7,6 @@ from drivetrain.api.v1alpha1.project import DrivetrainProjectSpec
 from drivetrain.api.v1alpha1.rollout import AnalysisMetric, ServingTemplate
 from drivetrain.api.validation.names import check_unique, nearest
 from drivetrain.api.validation.objective import check_action
-from drivetrain.api.validation.training import check_no_gpu
 
 FALLBACK_RATE = "fallbackRate"
 """The guardrail that every endpoint has: the share of decisions that the fallback answered."""
@@ -19,8 +18,15 @@ def check_serving(field: str, serving: ServingTemplate, spec: DrivetrainProjectS
     if scaling is not None and scaling.min_replicas > scaling.max_replicas:
         cause = f"minReplicas {scaling.min_replicas} is above maxReplicas {scaling.max_replicas}."
         yield Problem(f"{field}.autoscaling.minReplicas", cause, "Swap them.")
-    yield from check_no_gpu(f"{field}.resources", serving.resources)
-    yield from check_no_gpu(f"{field}.cluster.head", serving.cluster.head)
+    if serving.cluster.head.gpu:
+        cause = "No replica runs on the head, so its GPU would be held for nothing."
+        yield Problem(f"{field}.cluster.head.gpu", cause, f"Remove it; replicas ask in {field}.resources.gpu.")
+    if spec is not None and spec.decisions.environment.accelerator == "GPU" and not serving.resources.gpu:
+        cause = "decisions.environment.accelerator is GPU, and replicas ask for none."
+        yield Problem(f"{field}.resources.gpu", cause, "Ask for one or a part of one, or write accelerator None.")
+    if spec is not None and spec.decisions.environment.accelerator == "None" and serving.resources.gpu:
+        cause = "decisions.environment.accelerator is None, and replicas ask for a GPU."
+        yield Problem(f"{field}.resources.gpu", cause, "Remove it, or write accelerator GPU.")
     if serving.fallback.policy == "Fixed" and spec is not None:
         yield from check_action(f"{field}.fallback.action", serving.fallback.action, spec.levers, inside=True)
     yield from _analysis(f"{field}.rollout.analysis", serving, spec)

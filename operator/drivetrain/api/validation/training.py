@@ -7,7 +7,7 @@ from drivetrain.api.errors import Problem
 from drivetrain.api.offers import ESTIMATORS, SWITCHES, TEXT_PARAMETERS, metrics_of
 from drivetrain.api.v1alpha1.dataset import Target, TrainingWindow
 from drivetrain.api.v1alpha1.project import DrivetrainProjectSpec
-from drivetrain.api.v1alpha1.training import Candidate, ParameterValue, Resources, SearchRange, TrainingTemplate
+from drivetrain.api.v1alpha1.training import Candidate, ParameterValue, SearchRange, TrainingTemplate
 from drivetrain.api.validation.names import check_distinct, check_unique, listed, nearest
 
 
@@ -26,15 +26,6 @@ def check_training(field: str, training: TrainingTemplate, spec: DrivetrainProje
         yield Problem(place, "Stacking combines candidates, and there is one.", "Declare another, or leave it out.")
     if spec is not None:
         yield from _metrics(field, training, spec)
-    yield from check_no_gpu(f"{field}.scaling.resourcesPerWorker", training.scaling.resources_per_worker)
-    yield from check_no_gpu(f"{field}.cluster.head", training.cluster.head)
-
-
-def check_no_gpu(field: str, resources: Resources) -> Iterator[Problem]:
-    """No estimator on offer uses a GPU, and a GPU that idles is one that another team misses."""
-    if resources.gpu:
-        cause = "No estimator or endpoint on offer uses a GPU, so it would be held for nothing."
-        yield Problem(f"{field}.gpu", cause, "Remove it, and ask for CPUs.")
 
 
 def check_window(window: TrainingWindow | None) -> Iterator[Problem]:

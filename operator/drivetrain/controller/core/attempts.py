@@ -32,12 +32,30 @@ def used_up(ledger: RunLedger, attempts: int) -> bool:
     return ledger.attempt - ledger.uncounted >= attempts
 
 
-def started(ledger: RunLedger, now: datetime, *, queued: bool) -> RunLedger:
+def started(ledger: RunLedger, now: datetime, *, queued: bool, part: Literal["", "p"] = "") -> RunLedger:
     """Open the next attempt; without a queue it holds what it needs at once."""
+    attempt = {"attempt": ledger.attempt + 1, "incarnation": 0, "part": part}
+    return _opened(ledger, now, queued=queued).model_copy(update=attempt)
+
+
+def prepared(ledger: RunLedger, now: datetime, gpus: int) -> RunLedger:
+    """The first part of the attempt is done: its job goes, and the one with GPUs follows."""
+    return charged(ledger, now, gpus).model_copy(update={"part": "t", "attempt_started_at": None})
+
+
+def is_prepared(ledger: RunLedger) -> bool:
+    """Whether the attempt waits for its second part to open."""
+    return ledger.part == "t" and not is_open(ledger)
+
+
+def continued(ledger: RunLedger, now: datetime, *, queued: bool) -> RunLedger:
+    """Open the second part; its cluster is the attempt's next incarnation."""
+    return _opened(ledger, now, queued=queued)
+
+
+def _opened(ledger: RunLedger, now: datetime, *, queued: bool) -> RunLedger:
     return ledger.model_copy(
         update={
-            "attempt": ledger.attempt + 1,
-            "incarnation": 0,
             "cluster": None,
             "former_clusters": _former(ledger),
             "attempt_started_at": now,
@@ -82,11 +100,11 @@ def renewed(ledger: RunLedger, now: datetime, gpus: int) -> RunLedger:
 
 def closed(ledger: RunLedger, now: datetime, gpus: int, *, failure: str | None) -> RunLedger:
     """End the attempt. None: it was not the work's fault, and does not count."""
-    ledger = charged(ledger, now, gpus)
+    ledger = charged(ledger, now, gpus).model_copy(update={"attempt_started_at": None, "part": ""})
     if failure is None:
-        return ledger.model_copy(update={"attempt_started_at": None, "uncounted": ledger.uncounted + 1})
+        return ledger.model_copy(update={"uncounted": ledger.uncounted + 1})
     failures = (*ledger.failures, clipped(f"Attempt {ledger.attempt}: {failure}"))[-FAILURES:]
-    return ledger.model_copy(update={"attempt_started_at": None, "failures": failures})
+    return ledger.model_copy(update={"failures": failures})
 
 
 def finished(

@@ -48,12 +48,8 @@ class RunFacts:
     quota: Quota
     queued: bool
     cancel: str
-
-    @property
-    def gpus(self) -> int:
-        """GPUs that the run holds while it has quota."""
-        scaling = self.spec.spec.scaling
-        return self.spec.spec.cluster.head.gpu + scaling.workers * scaling.resources_per_worker.gpu
+    gpus: int
+    """GPUs that the open job holds while it has quota."""
 
     @property
     def phase(self) -> str:
@@ -72,7 +68,8 @@ def progress(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
 
     1. a finished run stays as it is; a cancelled one finishes;
     2. an open attempt is followed, and closed when it failed, was suspended or was taken away;
-    3. otherwise the next attempt opens, once nothing of the last one is left, until all are used up.
+    3. otherwise the next attempt opens, or the second part of this one, once nothing of the last job is left, until
+       all attempts are used up.
     """
     if ledger.finished:
         return ledger
@@ -86,7 +83,7 @@ def progress(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
         return _follow(ledger, facts, now)
     if facts.run.spec.suspend:
         return ledger
-    if attempts.used_up(ledger, facts.run.spec.attempts):
+    if attempts.used_up(ledger, facts.run.spec.attempts) and not attempts.is_prepared(ledger):
         return attempts.finished(
             ledger,
             now,
@@ -97,7 +94,9 @@ def progress(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
         )
     if facts.jobs or attempts.blocking(facts.pods, now):
         return ledger
-    return attempts.started(ledger, now, queued=facts.queued)
+    if attempts.is_prepared(ledger):
+        return attempts.continued(ledger, now, queued=facts.queued)
+    return attempts.started(ledger, now, queued=facts.queued, part="p" if facts.spec.spec.gpus else "")
 
 
 def _follow(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
@@ -166,6 +165,8 @@ def due(ledger: RunLedger, facts: RunFacts, now: datetime) -> tuple[datetime, st
 def _settle(ledger: RunLedger, facts: RunFacts, result: RunResult, now: datetime) -> RunLedger:
     """Take the driver's word where it fits the project: the report is untrusted."""
     reason = reason_of(result.reason)
+    if result.state == "Prepared" and ledger.part == "p":
+        return attempts.prepared(ledger, now, facts.gpus)
     if result.state == "Failed":
         if not result.permanent:
             return attempts.closed(ledger, now, facts.gpus, failure=f"{reason}: {result.message}")
@@ -202,6 +203,8 @@ def _settle(ledger: RunLedger, facts: RunFacts, result: RunResult, now: datetime
 
 def _misfit(spec: RunSpec, result: RunResult) -> str:
     """Why an approved version must not count, empty if it may."""
+    if result.state == "Prepared":
+        return "The driver reported that it prepared the data, and was told to train."
     if not result.version or not result.digest or not result.uri:
         return "The driver reported an approved version without its version, digest or uri."
     if result.project_uid != spec.project_uid:

@@ -46,7 +46,7 @@ from drivetrain.controller.core.support import unsupported
 from drivetrain.controller.manifests import records as manifests
 from drivetrain.controller.manifests.metadata import Owner
 from drivetrain.controller.manifests.ray_cluster import Runtime
-from drivetrain.controller.manifests.ray_job import ray_job
+from drivetrain.controller.manifests.ray_job import Part, ray_job
 from drivetrain.controller.manifests.settings import Settings
 
 JOB_UID_LABEL = "kueue.x-k8s.io/job-uid"
@@ -123,9 +123,7 @@ def facts_of(
     observed: RunObserved, run: TrainingRun, spec: RunSpec, project: DrivetrainProject | None, ledger: RunLedger
 ) -> RunFacts:
     queue = run.spec.queue is not None and observed.kueue
-    job = next(
-        (each for each in observed.ray_jobs if name_of(each) == ray_job_name(run.metadata.name, ledger.attempt)), None
-    )
+    job = next((each for each in observed.ray_jobs if name_of(each) == _job_name(run.metadata.name, ledger)), None)
     report = records.training_report(observed.live.get(refs_of(observed.owner).report), ledger.cluster)
     if report is not None and (report.attempt, report.incarnation) != (ledger.attempt, ledger.incarnation):
         report = None
@@ -144,7 +142,12 @@ def facts_of(
         quota=quota(workload) if queue else NOT_QUEUED,
         queued=queue,
         cancel=unanswered(observed.owner, CANCEL_ANNOTATION, dict(ledger.answered)),
+        gpus=0 if ledger.part == "p" else spec.spec.gpus,
     )
+
+
+def _job_name(run: str, ledger: RunLedger) -> str:
+    return ray_job_name(run, ledger.attempt, ledger.part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,11 +181,19 @@ def _effects(
         effects += [Apply(each) for each in manifests.reporters(facts.owner)]
     if not ledger.finished or refs.report in observed.live:
         effects.append(Apply(_report(observed, facts, ledger)))
-    wanted = ray_job_name(facts.owner.name, ledger.attempt)
+    wanted = _job_name(facts.owner.name, ledger)
     if attempts.is_open(ledger):
         if all(name_of(job) != wanted for job in facts.jobs):
             effects.append(
-                Apply(ray_job(facts.owner, facts.spec, ledger.attempt, runtime, tracking_credentials=facts.credentials))
+                Apply(
+                    ray_job(
+                        facts.owner,
+                        facts.spec,
+                        Part(ledger.attempt, ledger.part),
+                        runtime,
+                        tracking_credentials=facts.credentials,
+                    )
+                )
             )
         stale = tuple(job for job in facts.jobs if name_of(job) != wanted)
     elif ledger.finished:
@@ -252,7 +263,7 @@ def status_of(observed: RunObserved, facts: RunFacts, ledger: RunLedger, now: da
         conditions=settled(observed.owner, found, now),
         attempt=ledger.attempt,
         incarnation=ledger.incarnation,
-        ray_job=ray_job_name(facts.owner.name, ledger.attempt) if ledger.attempt else None,
+        ray_job=_job_name(facts.owner.name, ledger) if ledger.attempt else None,
         data_version=ledger.data_version,
         stage=report.stage or None if report else None,
         progress=_progress(report, ledger),
@@ -310,6 +321,8 @@ def _between(facts: RunFacts, ledger: RunLedger, now: datetime) -> Fact:
         )
     left = (*facts.jobs, *attempts.blocking(facts.pods, now))
     waits = f"Waiting for {len(left)} objects of the last attempt to go, {name_of(left[0])} first. " if left else ""
+    if attempts.is_prepared(ledger):
+        return Fact("Prepared", f"{waits}The data is ready; the job that asks for GPUs is next.")
     return Fact("Restarting" if ledger.attempt else "Starting", f"{waits}{last}")
 
 

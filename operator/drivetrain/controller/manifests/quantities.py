@@ -1,6 +1,5 @@
 """Arithmetic on Kubernetes quantities: what a Pod's request means in bytes, CPUs and GPUs."""
 
-import math
 from decimal import Decimal
 
 from drivetrain.api.v1alpha1.training import Resources
@@ -43,11 +42,6 @@ def times(quantity: str, count: int) -> str:
     digits = quantity.rstrip("mkKMGTi")
     product = Decimal(digits) * count
     return f"{product.normalize():f}{quantity[len(digits) :]}"
-
-
-def whole_gpus(gpu: float) -> int:
-    """GPUs that a Pod must ask for so that it can use so much: the device plugin hands out whole ones."""
-    return math.ceil(gpu)
 
 
 def _mebibytes(size: Decimal) -> int:

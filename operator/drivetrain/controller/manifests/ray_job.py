@@ -1,4 +1,7 @@
-"""The RayJob of one attempt of a run."""
+"""The RayJobs of one attempt of a run."""
+
+from dataclasses import dataclass
+from typing import Literal
 
 from drivetrain.api.documents import JSON, Document
 from drivetrain.api.kinds import RAY_JOB
@@ -17,6 +20,7 @@ from drivetrain.api.names import (
     SPEC_KEY,
     SUBMIT_COMMAND,
     TRACKING_ENV,
+    UNTIL_DATA,
     account_name,
     ray_job_name,
     report_name,
@@ -36,25 +40,42 @@ SUBMITTER_TRIES = 3
 """How often the submitter is started: a second one follows the job that the first has submitted."""
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which job of a run: p prepares without GPUs, t trains with them; a run without GPUs has one that does both."""
+
+    attempt: int
+    name: Literal["", "p", "t"] = ""
+
+    @property
+    def entrypoint(self) -> str:
+        """What the driver is started by."""
+        return f"{PIPELINE_ENTRYPOINT} {UNTIL_DATA}" if self.name == "p" else PIPELINE_ENTRYPOINT
+
+    def head(self, asked: Resources) -> Resources:
+        """What the head asks for."""
+        return asked.model_copy(update={"gpu": 0}) if self.name == "p" else asked
+
+
 def ray_job(
     owner: Owner,
     spec: RunSpec,
-    attempt: int,
+    part: Part,
     runtime: Runtime,
     *,
     tracking_credentials: SecretReference | None = None,
 ) -> Document:
-    """The RayJob of this attempt. KubeRay retries nothing (`backoffLimit: 0`): attempts are ours.
+    """The RayJob of this part of an attempt. KubeRay retries nothing (`backoffLimit: 0`): attempts are ours.
 
     `suspend` is never stated, because Kueue owns it.
     """
-    labels = attempt_labels(owner, attempt)
+    labels = attempt_labels(owner, part.attempt)
     account = account_name(owner.kind.kind, owner.name)
     shared = (*pods.secret_variables(spec.data.store.credentials, *S3_KEYS),)
     values = {
         SPEC_ENV: f"{SPEC_DIRECTORY}/{SPEC_KEY}",
         REPORT_ENV: report_name(owner.kind.kind, owner.name),
-        ATTEMPT_ENV: str(attempt),
+        ATTEMPT_ENV: str(part.attempt),
         SOURCES_ENV: SOURCES_DIRECTORY,
     }
     if spec.tracking_uri:
@@ -70,7 +91,7 @@ def ray_job(
     head = pods.PodPlan(
         container="ray-head",
         image=runtime.image,
-        resources=spec.spec.cluster.head,
+        resources=part.head(spec.spec.cluster.head),
         account=account,
         labels=labels,
         environment=(*pods.base_environment(reports=True), *runtime.expectations, *pods.variables(values), *shared),
@@ -100,12 +121,12 @@ def ray_job(
         ),
         mounts=(spec_mount,),
         restart_policy="Never",
-        command=(*SUBMIT_COMMAND, PIPELINE_ENTRYPOINT),
+        command=(*SUBMIT_COMMAND, part.entrypoint),
     )
     cluster = spec.spec.cluster
     body: dict[str, JSON] = {
         "spec": {
-            "entrypoint": PIPELINE_ENTRYPOINT,
+            "entrypoint": part.entrypoint,
             "submissionMode": "K8sJobMode",
             "backoffLimit": 0,
             "submitterConfig": {"backoffLimit": SUBMITTER_TRIES - 1},
@@ -115,12 +136,16 @@ def ray_job(
                 runtime,
                 head=Group(pods.template(head, cluster), head.resources),
                 worker=Group(pods.template(worker, cluster), worker.resources),
-                workers=spec.spec.scaling.workers,
+                workers=0 if part.name == "p" else spec.spec.scaling.workers,
             ),
         }
     }
     return child(
-        RAY_JOB, ray_job_name(owner.name, attempt), owner, body, labels={**labels, **queue_labels(spec.spec.queue)}
+        RAY_JOB,
+        ray_job_name(owner.name, part.attempt, part.name),
+        owner,
+        body,
+        labels={**labels, **queue_labels(spec.spec.queue)},
     )
 
 

@@ -1,5 +1,6 @@
 """The RayService of a Deployment's cluster revision, and the Service that clients reach it by."""
 
+import math
 from decimal import Decimal
 
 from drivetrain.api.canonical import canonical_json, digest
@@ -29,6 +30,7 @@ from drivetrain.api.v1alpha1.deployment import DeploymentSpec
 from drivetrain.api.v1alpha1.training import Resources
 from drivetrain.controller.manifests import pods
 from drivetrain.controller.manifests.metadata import Owner, child
+from drivetrain.controller.manifests.quantities import amount, times
 from drivetrain.controller.manifests.ray_cluster import PORTS, Group, Runtime, ray_cluster
 from drivetrain.controller.manifests.ray_job import S3_KEYS
 
@@ -76,7 +78,7 @@ def cluster_config(owner: Owner, spec: DeploymentSpec, store: Store, runtime: Ru
     worker = pods.PodPlan(
         container="ray-worker",
         image=runtime.image,
-        resources=spec.resources,
+        resources=pod_resources(spec),
         account=account,
         labels=owner.labels,
         environment=(*pods.base_environment(reports=False), *runtime.expectations, *shared),
@@ -88,7 +90,7 @@ def cluster_config(owner: Owner, spec: DeploymentSpec, store: Store, runtime: Ru
         runtime,
         head=Group(pods.template(head, spec.cluster), head.resources),
         worker=Group(pods.template(worker, spec.cluster), worker.resources),
-        workers=most_replicas(spec),
+        workers=math.ceil(most_replicas(spec) / replicas_per_pod(spec)),
         head_cpus=0,
     )
 
@@ -126,7 +128,7 @@ def ray_service(
 def serve_config(spec: DeploymentSpec, endpoint: EndpointConfig) -> dict[str, JSON]:
     """The Serve configuration: during a rollout only `user_config` and replica counts change."""
     user_config: JSON = endpoint.model_dump(mode="json", by_alias=True, exclude_none=True)
-    options: dict[str, JSON] = {"num_cpus": cpus(spec.resources)}
+    options: dict[str, JSON] = {"num_cpus": float(amount(spec.resources.cpu))}
     if spec.resources.gpu:
         options["num_gpus"] = spec.resources.gpu
     replicas: dict[str, JSON] = {"name": "Endpoint", "user_config": user_config, "ray_actor_options": options}
@@ -195,10 +197,20 @@ def most_replicas(spec: DeploymentSpec) -> int:
     return spec.autoscaling.max_replicas if spec.autoscaling else spec.replicas
 
 
-def cpus(resources: Resources) -> float:
-    """CPUs as Ray counts them."""
-    text = resources.cpu
-    return float(Decimal(text.removesuffix("m")) / (1000 if text.endswith("m") else 1))
+def replicas_per_pod(spec: DeploymentSpec) -> int:
+    """How many replicas share a worker Pod: those that share its GPU, else one."""
+    share = Decimal(str(spec.resources.gpu))
+    return min(int(1 / share), most_replicas(spec)) if 0 < share < 1 else 1
+
+
+def pod_resources(spec: DeploymentSpec) -> Resources:
+    """What a worker Pod asks for; GPUs are handed out whole."""
+    count = replicas_per_pod(spec)
+    return Resources(
+        cpu=times(spec.resources.cpu, count),
+        memory=times(spec.resources.memory, count),
+        gpu=math.ceil(Decimal(str(spec.resources.gpu)) * count),
+    )
 
 
 def _without_sizes(part: JSON) -> JSON:
