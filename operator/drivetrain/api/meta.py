@@ -50,6 +50,15 @@ class PrinterColumn:
     description: str = ""
 
 
+def name_rule(subject: str, limit: int) -> Rule:
+    """What the name of a resource may be: children add to it, and Services take no other."""
+    return Rule(
+        f"self.metadata.name.size() <= {limit} && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+        f"{subject} takes at most {limit} lower-case letters, digits and dashes, and starts with a letter",
+        ".metadata.name",
+    )
+
+
 class ApiModel(BaseModel):
     """A piece of the contract: camelCase outside, frozen inside, unknown fields refused."""
 

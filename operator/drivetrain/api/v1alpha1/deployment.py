@@ -5,7 +5,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from drivetrain.api.meta import ApiModel, Condition, PrinterColumn, Resource, Rule
+from drivetrain.api.meta import ApiModel, Condition, PrinterColumn, Resource, Rule, name_rule
 from drivetrain.api.scalars import DNSLabel, Text
 from drivetrain.api.v1alpha1.project import KpiStatus
 from drivetrain.api.v1alpha1.rollout import ServingTemplate
@@ -151,15 +151,7 @@ class Deployment(Resource):
     plural: ClassVar[str] = "drivetraindeployments"
     short_name: ClassVar[str] = "dtd"
     selectable_fields: ClassVar[tuple[str, ...]] = (".spec.project",)
-    cel: ClassVar = (
-        Rule(
-            f"self.metadata.name.size() <= {DEPLOYMENT_NAME_LIMIT} && "
-            "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-            f"a Deployment's name takes at most {DEPLOYMENT_NAME_LIMIT} lower-case letters, digits and dashes, "
-            "and starts with a letter",
-            ".metadata.name",
-        ),
-    )
+    cel: ClassVar = (name_rule("a Deployment's name", DEPLOYMENT_NAME_LIMIT),)
     printer_columns: ClassVar[tuple[PrinterColumn, ...]] = (
         PrinterColumn("Project", ".spec.project"),
         PrinterColumn("Ready", ".status.conditions[?(@.type=='Ready')].status"),

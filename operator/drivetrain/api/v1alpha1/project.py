@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from drivetrain.api.meta import ApiModel, Condition, PrinterColumn, Resource, Rule
+from drivetrain.api.meta import ApiModel, Condition, PrinterColumn, Resource, name_rule
 from drivetrain.api.scalars import Text
 from drivetrain.api.v1alpha1.dataset import Dataset, SecretReference
 from drivetrain.api.v1alpha1.lever import Exploration, Lever, ProjectDecisions
@@ -154,15 +154,7 @@ class DrivetrainProject(Resource):
 
     plural: ClassVar[str] = "drivetrainprojects"
     short_name: ClassVar[str] = "dtp"
-    cel: ClassVar = (
-        Rule(
-            f"self.metadata.name.size() <= {PROJECT_NAME_LIMIT} && "
-            "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-            f"a project's name takes at most {PROJECT_NAME_LIMIT} lower-case letters, digits and dashes, "
-            "and starts with a letter",
-            ".metadata.name",
-        ),
-    )
+    cel: ClassVar = (name_rule("a project's name", PROJECT_NAME_LIMIT),)
     printer_columns: ClassVar[tuple[PrinterColumn, ...]] = (
         PrinterColumn("Ready", ".status.conditions[?(@.type=='Ready')].status"),
         PrinterColumn("Stage", ".status.stage"),

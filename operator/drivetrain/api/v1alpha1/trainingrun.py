@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from drivetrain.api.meta import ApiModel, Condition, PrinterColumn, Resource, Rule
+from drivetrain.api.meta import ApiModel, Condition, PrinterColumn, Resource, Rule, name_rule
 from drivetrain.api.scalars import DNSLabel, Text
 from drivetrain.api.v1alpha1.dataset import TrainingWindow
 from drivetrain.api.v1alpha1.training import TrainingTemplate
@@ -141,15 +141,7 @@ class TrainingRun(Resource):
     plural: ClassVar[str] = "trainingruns"
     short_name: ClassVar[str] = "dtr"
     selectable_fields: ClassVar[tuple[str, ...]] = (".spec.project",)
-    cel: ClassVar = (
-        Rule(
-            f"self.metadata.name.size() <= {RUN_NAME_LIMIT} && "
-            "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-            f"a run's name takes at most {RUN_NAME_LIMIT} lower-case letters, digits and dashes, "
-            "and starts with a letter",
-            ".metadata.name",
-        ),
-    )
+    cel: ClassVar = (name_rule("a run's name", RUN_NAME_LIMIT),)
     printer_columns: ClassVar[tuple[PrinterColumn, ...]] = (
         PrinterColumn("Project", ".spec.project"),
         PrinterColumn("Cause", ".spec.trigger.cause"),
