@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from drivetrain.api.errors import ReportedError
 from drivetrain.pipelines.tracking import Opening, Registration, Tracking
 
-OPENING = Opening("juice", "juice-1", "uid-1", {"drivetrain.cause": "Drift"}, {"seed": "7"})
+OPENING = Opening("shops.juice", "juice-1", "uid-1", {"drivetrain.cause": "Drift"}, {"seed": "7"})
 DONE = Registration(
     source="s3://bucket/juice/models/abc",
     digest="abc",
@@ -56,10 +56,22 @@ def test_attempts_of_a_run_share_its_record_and_its_version(uri: str, tracking: 
     assert json.loads(run.data.tags["drivetrain.gates"]) == [{"name": "g"}]
     assert run.inputs is not None
     assert run.inputs.dataset_inputs[0].dataset.digest == "d" * 32
-    version = client.get_model_version("juice", "1")
+    version = client.get_model_version("shops.juice", "1")
     assert version.source == DONE.source
     assert version.run_id == heard[0]
-    assert client.get_model_version_by_alias("juice", "approved").version in ("1", 1)
+    assert client.get_model_version_by_alias("shops.juice", "approved").version in ("1", 1)
+
+
+def test_projects_of_one_name_in_two_namespaces_share_neither_versions_nor_alias(uri: str) -> None:
+    for namespace in ("north", "south"):
+        with Tracking(uri) as tracking:
+            tracking.open(replace(OPENING, name=f"{namespace}.juice", run_uid=f"uid-{namespace}"), lambda run: None)
+            assert tracking.register(DONE) == "1"
+    client = MlflowClient(tracking_uri=uri)
+    north, south = (client.get_model_version_by_alias(f"{each}.juice", "approved") for each in ("north", "south"))
+    assert north.run_id != south.run_id
+    experiments = {client.get_run(each.run_id or "").info.experiment_id for each in (north, south)}
+    assert len(experiments) == 2
 
 
 def test_a_server_that_does_not_answer_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:

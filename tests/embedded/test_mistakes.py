@@ -190,7 +190,7 @@ def test_a_mistake_registers_and_versions_nothing(mistakes: Embedded) -> None:
     address = f"{place.mlflow}/api/2.0/mlflow/registered-models/search?{query}"
     with urllib.request.urlopen(address, timeout=30) as response:
         registered = {each["name"] for each in json.load(response).get("registered_models", [])}
-    assert not registered & {mistake.name for mistake in MISTAKES}
+    assert not registered & {f"{mistakes.namespace}.{mistake.name}" for mistake in MISTAKES}
 
 
 def test_a_run_without_its_secret_waits_for_it_and_then_fails_for_a_source_that_is_not_there(

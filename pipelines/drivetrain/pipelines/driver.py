@@ -95,7 +95,7 @@ def opening_of(spec: RunSpec) -> Opening:
         "drivetrain.objective": objective_hash(spec.objective),
         "drivetrain.image": run.cluster.image or "",
     }
-    return Opening(spec.project, spec.run, spec.run_uid, tags, params)
+    return Opening(f"{spec.namespace}.{spec.project}", spec.run, spec.run_uid, tags, params)
 
 
 def drive(spec: RunSpec, setting: Setting) -> Built:

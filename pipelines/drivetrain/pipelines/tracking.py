@@ -39,7 +39,8 @@ _METRIC_BATCH: Final = 1000
 class Opening:
     """What is known when the run begins."""
 
-    project: str
+    name: str
+    """Of the experiment and the registered model; two namespaces must not share one."""
     run: str
     run_uid: str
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -142,15 +143,15 @@ class _Record:
 
     def __init__(self, client: "MlflowClient") -> None:
         self._client = client
-        self._project = ""
+        self._name = ""
         self._run_id = ""
 
     def open(self, arguments: dict[str, Any]) -> str:
         """Finds the run of this uid, so that attempts share it, or creates it."""
         opening = Opening(**arguments)
-        self._project = opening.project
-        experiment = self._client.get_experiment_by_name(opening.project)
-        experiment_id = experiment.experiment_id if experiment else self._client.create_experiment(opening.project)
+        self._name = opening.name
+        experiment = self._client.get_experiment_by_name(opening.name)
+        experiment_id = experiment.experiment_id if experiment else self._client.create_experiment(opening.name)
         found = self._client.search_runs([experiment_id], f"tags.`{_RUN_TAG}` = '{opening.run_uid}'", max_results=1)
         if found:
             self._run_id = found[0].info.run_id
@@ -208,7 +209,7 @@ class _Record:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         dataset = Dataset(
-            name=f"{self._project} rows",
+            name=f"{self._name} rows",
             digest=done.data_version,
             source_type="dvc",
             source=json.dumps({"uri": done.data_uri}),
@@ -220,7 +221,7 @@ class _Record:
         from mlflow.exceptions import MlflowException
 
         try:
-            self._client.create_registered_model(self._project)
+            self._client.create_registered_model(self._name)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -233,14 +234,14 @@ class _Record:
             known[0]
             if known
             else self._client.create_model_version(
-                self._project,
+                self._name,
                 source=done.source,
                 run_id=self._run_id,
                 tags=_bounded({**done.tags, _DIGEST_TAG: done.digest}),
             )
         )
         if done.approved:
-            self._client.set_registered_model_alias(self._project, APPROVED_ALIAS, version.version)
+            self._client.set_registered_model_alias(self._name, APPROVED_ALIAS, version.version)
         return str(version.version)
 
 
