@@ -51,6 +51,15 @@ def test_a_spec_that_cannot_be_read_is_reported_as_permanent(pod: Pod) -> None:
     assert (result.state, result.reason, result.permanent) == ("Failed", "InvalidSpec", True)
 
 
+def test_an_image_with_another_ray_is_reported_before_the_spec_is_read(pod: Pod) -> None:
+    Path(pod.env["DRIVETRAIN_SPEC"]).write_text("{")
+    assert finish(start(pod, DRIVETRAIN_EXPECTED_RAY="2.59.1")) == 2
+    result = pod.reports()[-1].result
+    assert result is not None
+    assert (result.reason, result.permanent) == ("ImageUnsupported", True)
+    assert "expected 2.59.1" in result.message
+
+
 def test_a_missing_credential_of_the_store_is_reported_as_permanent(pod: Pod) -> None:
     write_spec(pod, a_run(a_dataset()))
     assert finish(start(pod, AWS_ACCESS_KEY_ID="k")) == 2

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from drivetrain.api.documents import Document, sequence, text
+from drivetrain.api.names import WORK_DIRECTORY
 from drivetrain.api.v1alpha1.training import Cluster, Resources
 from drivetrain.controller.manifests import pods
 
@@ -40,6 +41,8 @@ def template(
     )
     rendered = json.loads(json.dumps(pods.template(plan, Cluster())))
     assert isinstance(rendered, dict)
+    # Two clusters and what stands around them must fit two cores.
+    rendered["spec"]["containers"][0]["resources"]["requests"] |= {"cpu": "200m", "memory": "256Mi"}
     return rendered
 
 
@@ -97,13 +100,15 @@ def s3_server(image: str) -> tuple[Document, ...]:
     plan = pods.PodPlan(
         container="s3",
         image=image,
-        resources=Resources(cpu="500m", memory="256Mi"),
+        resources=Resources(cpu="200m", memory="256Mi"),
         account="default",
         labels={"app": "s3"},
-        environment=pods.variables({"ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}),
+        environment=(),
     )
     rendered = json.loads(json.dumps(pods.template(plan, Cluster())))
-    rendered["spec"]["containers"][0]["args"] = ["--port", ":7070", "posix", "/var/lib/drivetrain"]
+    rendered["spec"]["containers"][0]["args"] = [
+        *("--access", ACCESS_KEY, "--secret", SECRET_KEY, "--port", ":7070", "posix", WORK_DIRECTORY)
+    ]
     pod = {"apiVersion": "v1", "kind": "Pod", **rendered, "metadata": {"name": "s3", "labels": {"app": "s3"}}}
     return pod, service("s3", {"app": "s3"}, 7070)
 

@@ -14,7 +14,7 @@ from typing import Any
 def everywhere() -> dict[str, Any]:
     """Programs that must be absent, who runs this, and where that user can write."""
     return {
-        "programs": [name for name in ("wget", "git", "ps", "pgrep", "pip") if shutil.which(name)],
+        "programs": [name for name in ("wget", "git", "ps", "pgrep") if shutil.which(name)],
         "user": [os.getuid(), os.getgid()],
         "writable": [path for path in ("/", "/opt/drivetrain", "/tmp", "/dev/shm", os.getcwd()) if writable(path)],
     }

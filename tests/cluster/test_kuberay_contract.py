@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from drivetrain.api.documents import Document, name_of, text, uid_of
-from drivetrain.api.kinds import CONFIG_MAP, POD, RAY_JOB, RAY_SERVICE, WORKLOAD, Kind
+from drivetrain.api.documents import Document, integer, name_of, text, uid_of
+from drivetrain.api.kinds import CONFIG_MAP, POD, RAY_CLUSTER, RAY_JOB, RAY_SERVICE, WORKLOAD, Kind
 from drivetrain.api.names import INCARNATION_ANNOTATION, PRIORITY_LABEL, QUEUE_LABEL
 from tests.cluster import clusters
 from tests.cluster.images import Images
@@ -136,17 +136,24 @@ def test_a_preempted_ray_job_restarts_as_the_same_object_with_another_cluster_an
     assert text(ended, "status", "startTime") > text(first, "status", "startTime")
 
 
-def test_kueue_suspends_no_ray_service_so_none_of_ours_carries_a_queue_label(
-    namespaces: Callable[[str], Kubectl], images: Images, queue: Callable[[str, int], None]
+def test_kueue_and_kuberay_fight_over_a_ray_service_with_a_queue_label_so_none_of_ours_carries_one(
+    namespaces: Callable[[str], Kubectl], queue: Callable[[str, int], None]
 ) -> None:
     team = namespaces("contract-queued-service")
     queue(team.namespace, 0)
     team.apply(local_queue(team.namespace))
-    head = clusters.template(images.ray, "ray-head")
+    head = clusters.template("localhost/none:none", "ray-head", gpu=1)
     service = clusters.ray_service("queued", "hello:app", head, {QUEUE_LABEL: "pool"})
     kept = team.create(service, dry_run=True)
     suspended = kept["spec"]["rayClusterConfig"].get("suspend")  # type: ignore[index,call-overload,union-attr]  # our own manifest
     assert suspended is None, "this Kueue queues RayServices: the operator may put the label on them"
+    team.create(service)
+
+    def generation() -> int:
+        return max((integer(found, "metadata", "generation") for found in team.items(RAY_CLUSTER)), default=0)
+
+    until(lambda: generation() > 20, 60, "the cluster's spec is written again and again")
+    team.delete(RAY_SERVICE, "queued")
 
 
 def test_no_request_fails_while_our_service_moves_from_one_ray_service_to_the_next(
@@ -159,7 +166,6 @@ def test_no_request_fails_while_our_service_moves_from_one_ray_service_to_the_ne
         variables = {"REVISION": revision, "PYTHONPATH": clusters.PROGRAM}
         labels = {"contract/revision": revision}
         head = clusters.template(images.ray, "ray-head", labels=labels, variables=variables)
-        head["spec"]["containers"][0]["ports"] = [{"name": "serve", "containerPort": 8000}]
         team.apply(clusters.ray_service(f"endpoint-{revision}", "hello:app", head))
 
     def point_to(revision: str) -> None:
@@ -199,16 +205,14 @@ def test_no_request_fails_while_our_service_moves_from_one_ray_service_to_the_ne
     assert found["fresh"]["failures"] == []
     assert found["fresh"]["seen"]["one"] > 100
     assert found["fresh"]["seen"]["two"] > 100
-    # A connection that is kept open stays with the Pod that it was opened to, and ends with it.
-    assert len(found["kept"]["failures"]) <= 1
+    # A connection that is kept open stays with the Pod that it was opened to, and ends with it: at most a few requests,
+    # which a client may send again.
+    assert len(found["kept"]["failures"]) <= 3
 
 
 def _gpu_job(name: str, image: str, priority: str) -> Document:
     template = clusters.template(image, "work", gpu=1, memory="256Mi", restart_policy="Never")
     template["spec"]["containers"][0]["command"] = ["python", "-c", "import time; time.sleep(5)"]
-    template["spec"]["volumes"] = [each for each in template["spec"]["volumes"] if each["name"] != "program"]
-    container = template["spec"]["containers"][0]
-    container["volumeMounts"] = [each for each in container["volumeMounts"] if each["name"] != "program"]
     labels = {QUEUE_LABEL: "pool", PRIORITY_LABEL: priority}
     spec: dict[str, Any] = {"template": template, "backoffLimit": 0, "suspend": True}
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "labels": labels}, "spec": spec}
