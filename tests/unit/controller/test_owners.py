@@ -78,10 +78,17 @@ def test_a_deployments_ledger_wakes_its_project(owners: Owners) -> None:
     assert owners.to_wake(CONFIG_MAP, ledger) == {SERVED, PROJECT}
 
 
-def test_a_report_wakes_the_project_and_not_the_deployments_that_do_not_read_it(owners: Owners) -> None:
+def test_a_runs_report_wakes_the_run_alone_and_its_ledger_all_who_read_it(owners: Owners) -> None:
     owners.to_wake(DEPLOYMENT, own(SERVED, "d", "churn"))
     report = child("trainingrun-churn-1-report", "r", of=RUN, labels={"drivetrain.dev/project": "churn"})
-    assert owners.to_wake(CONFIG_MAP, report) == {RUN, PROJECT}
+    assert owners.to_wake(CONFIG_MAP, report) == {RUN}
+    ledger = child("trainingrun-churn-1-ledger", "l", of=RUN, labels={"drivetrain.dev/project": "churn"})
+    assert owners.to_wake(CONFIG_MAP, ledger) == {RUN, PROJECT, SERVED}
+
+
+def test_a_deployments_report_wakes_its_project(owners: Owners) -> None:
+    report = child("deployment-churn-report", "r", of=SERVED, labels={"drivetrain.dev/project": "churn"})
+    assert owners.to_wake(CONFIG_MAP, report) == {SERVED, PROJECT}
 
 
 def test_when_a_deployment_goes_the_next_of_the_same_project_is_woken(owners: Owners) -> None:

@@ -33,12 +33,12 @@ class Owners:
         self._remember(document, owner, deleted=deleted)
         if kind != CONFIG_MAP:
             return frozenset((owner,))
-        # A ledger or a report. The project reads those of its Deployment and its runs; the Deployment reads the ledgers
-        # of its project and of the runs that made the versions.
+        # The project reads the ledgers of its Deployment and its runs, and the Deployment's report; of a run's report only
+        # the champion's, and becoming champion wakes it. The Deployment reads the ledgers of its project and of its runs.
         name = labels_of(document).get(PROJECT_LABEL) or (owner.name if owner.kind == DRIVETRAIN_PROJECT else "")
-        project = Ref(DRIVETRAIN_PROJECT, owner.namespace, name)
-        readers = self._deployments.get(project, set()) if name_of(document).endswith("-ledger") else set()
-        return frozenset({owner} | ({project} if name else set()) | readers)
+        project, is_ledger = Ref(DRIVETRAIN_PROJECT, owner.namespace, name), name_of(document).endswith("-ledger")
+        readers = {project} if name and (is_ledger or owner.kind == DEPLOYMENT) else set()
+        return frozenset({owner} | readers | (self._deployments.get(project, set()) if is_ledger else set()))
 
     def _remember(self, document: Document, owner: Ref, *, deleted: bool) -> None:
         if deleted:
