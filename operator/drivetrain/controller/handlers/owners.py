@@ -33,8 +33,8 @@ class Owners:
         self._remember(document, owner, deleted=deleted)
         if kind != CONFIG_MAP:
             return frozenset((owner,))
-        # The project reads the ledgers of its Deployment and its runs, and the Deployment's report; of a run's report only
-        # the champion's, and becoming champion wakes it. The Deployment reads the ledgers of its project and of its runs.
+        # The project reads the ledgers of its Deployment and its runs, and the Deployment's report; of a run's report
+        # only the champion's, and becoming champion wakes it. The Deployment reads the ledgers of project and runs.
         name = labels_of(document).get(PROJECT_LABEL) or (owner.name if owner.kind == DRIVETRAIN_PROJECT else "")
         project, is_ledger = Ref(DRIVETRAIN_PROJECT, owner.namespace, name), name_of(document).endswith("-ledger")
         readers = {project} if name and (is_ledger or owner.kind == DEPLOYMENT) else set()
