@@ -278,6 +278,8 @@ class Traffic:
                     raise EndpointError(f"{path} answered {response.status}: {response.data[:500]!r}")
             waited = time.monotonic() - began
             if waited > (_LAST_SECONDS if self._stop.is_set() else PATIENCE_SECONDS):
-                raise EndpointError(f"{path} did not answer for {waited:.0f} s.", remedy="See `drivetrain logs ray`.")
+                raise EndpointError(
+                    f"{path} did not answer for {waited:.0f} s.", remedy="See `drivetrain components ray`."
+                )
             time.sleep(pause)
             pause = min(2 * pause, _PAUSE_SECONDS)

@@ -8,6 +8,8 @@ DECISIONS = "log/decisions"
 OUTCOMES = "log/outcomes"
 HISTOGRAMS = "log/histograms"
 SIGNING_KEY = "log/signing-key"
+WRITTEN = (f"{DVC_CACHE}/", f"{VERSIONS}/", "log/", "stages/", "runs/", "models/", "monitor/")
+"""Everything that a project writes; what else lies below its prefix is somebody else's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def dossier(run_uid: str, number: int, submission: str) -> str:
 
 
 def model(digest: str) -> str:
-    """A published model: model.onnx, contract.json, reference.json."""
+    """A published model, named by its contract: contract.json, model.onnx, reference.json. Written once."""
     return f"models/{digest}"
 
 

@@ -1,30 +1,20 @@
 """What a person asks of the loop now: annotations that the operator answers once and remembers by value."""
 
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from drivetrain.api import names
-from drivetrain.api.documents import Document, name_of
+from drivetrain.api.documents import Document
 from drivetrain.api.errors import DrivetrainError
 from drivetrain.api.kinds import DEPLOYMENT, DRIVETRAIN_PROJECT, TRAINING_RUN, Kind, Ref
 from drivetrain.api.v1alpha1.deployment import Deployment
 from drivetrain.api.v1alpha1.project import DrivetrainProject
+from drivetrain.cli.reader import Reader, existing, parsed
 
 
-class Session(Protocol):
+class Session(Reader, Protocol):
     """What a verb needs of a person's session with a cluster."""
-
-    @property
-    def namespace(self) -> str:
-        """Where names live."""
-
-    def get(self, ref: Ref) -> Document | None:
-        """The object, or None."""
-
-    def list(self, kind: Kind, labels: Mapping[str, str] | None = None) -> tuple[Document, ...]:
-        """All objects of a kind in the namespace."""
 
     def annotate(self, ref: Ref, annotation: str, value: str | None) -> Document:
         """Sets an annotation, or removes it."""
@@ -46,12 +36,10 @@ def retrain(session: Session, project: str) -> Asked:
 
 def approve(session: Session, project: str) -> Asked:
     """Lets the version that awaits approval enter a rollout."""
-    found = DrivetrainProject.parse(_existing(session, DRIVETRAIN_PROJECT, project))
+    found = parsed(DrivetrainProject, existing(session, DRIVETRAIN_PROJECT, project))
     waiting = found.status.awaiting_approval
     if waiting is None:
-        raise DrivetrainError(
-            f"No version of {project} awaits approval.", remedy=f"See `kubectl describe dtp {project}`."
-        )
+        raise DrivetrainError(f"No version of {project} awaits approval.", remedy=f"See `drivetrain why {project}`.")
     return _ask(session, DRIVETRAIN_PROJECT, project, names.APPROVE_ANNOTATION, once(waiting.digest))
 
 
@@ -67,7 +55,7 @@ def abort(session: Session, deployment: str) -> Asked:
 
 def retry(session: Session, deployment: str) -> Asked:
     """Allows the newest rejected policy one more rollout."""
-    rejected = Deployment.parse(_existing(session, DEPLOYMENT, deployment)).status.rejected
+    rejected = parsed(Deployment, existing(session, DEPLOYMENT, deployment)).status.rejected
     if not rejected:
         raise DrivetrainError(f"{deployment} has rejected no policy.", remedy="There is nothing to try again.")
     return _ask(session, DEPLOYMENT, deployment, names.RETRY_ANNOTATION, once(rejected[0].hash))
@@ -94,24 +82,14 @@ def once(hash_: str) -> str:
 
 
 def _ask(session: Session, kind: Kind, name: str, annotation: str, value: str | None) -> Asked:
-    _existing(session, kind, name)
+    existing(session, kind, name)
     ref = Ref(kind, session.namespace, name)
     session.annotate(ref, annotation, value)
     return Asked(ref, annotation, value)
 
 
 def _candidate(session: Session, deployment: str) -> str:
-    candidate = Deployment.parse(_existing(session, DEPLOYMENT, deployment)).status.candidate
+    candidate = parsed(Deployment, existing(session, DEPLOYMENT, deployment)).status.candidate
     if candidate is None:
         raise DrivetrainError(f"{deployment} rolls nothing out.", remedy="There is nothing to promote or abort.")
     return candidate.hash
-
-
-def _existing(session: Session, kind: Kind, name: str) -> Document:
-    found = session.get(Ref(kind, session.namespace, name))
-    if found is None:
-        known = ", ".join(map(name_of, session.list(kind))) or "none"
-        raise DrivetrainError(
-            f"There is no {kind.kind} {name} in namespace {session.namespace}.", remedy=f"There are: {known}."
-        )
-    return found

@@ -192,5 +192,7 @@ def _follow(state: StateDir, progress: Progress) -> None:
             return
         if time.monotonic() - began > UP_SECONDS:
             waiting = ", ".join(component.name for component in report.components if component.phase != "Ready")
-            raise ComponentError(f"Not ready after {UP_SECONDS:.0f} s: {waiting}.", remedy="See `drivetrain logs`.")
+            raise ComponentError(
+                f"Not ready after {UP_SECONDS:.0f} s: {waiting}.", remedy="See `drivetrain components`."
+            )
         time.sleep(0.2)

@@ -1,44 +1,20 @@
 """What a person asks by command, and that the operator does it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import pytest
 
-from drivetrain.api.documents import JSON, Document, mapping, text
+from drivetrain.api.documents import text
 from drivetrain.api.errors import DrivetrainError
-from drivetrain.api.kinds import DEPLOYMENT, DRIVETRAIN_PROJECT, TRAINING_RUN, Kind, Ref
+from drivetrain.api.kinds import DEPLOYMENT, DRIVETRAIN_PROJECT, TRAINING_RUN, Kind
 from drivetrain.api.ledger import ProjectLedger
 from drivetrain.api.v1alpha1.project import VersionReference
 from drivetrain.cli import verbs
-from tests.support.bench import NAMESPACE, Bench, RunBench, ServingBench
+from tests.support.bench import Bench, RunBench, ServingBench
 from tests.support.builders import a_deployment, a_project
+from tests.unit.cli.person import Person
 
 VERSION = VersionReference(version="1", digest="a" * 64, run="shop-1")
-
-
-class Person:
-    """A session on the bench's cluster."""
-
-    namespace = NAMESPACE
-
-    def __init__(self, bench: Bench) -> None:
-        self._cluster = bench.cluster
-
-    def get(self, ref: Ref) -> Document | None:
-        return self._cluster.read(ref)
-
-    def list(self, kind: Kind, labels: Mapping[str, str] | None = None) -> tuple[Document, ...]:
-        return self._cluster.find(kind, NAMESPACE, labels)
-
-    def annotate(self, ref: Ref, annotation: str, value: str | None) -> Document:
-        live = self._cluster.read(ref)
-        assert live is not None
-        kept: dict[str, JSON] = {**mapping(live, "metadata", "annotations")}
-        kept.pop(annotation, None)
-        if value is not None:
-            kept[annotation] = value
-        self._cluster.put({**live, "metadata": {**mapping(live, "metadata"), "annotations": kept}})
-        return live
 
 
 def rolling() -> ServingBench:

@@ -1,0 +1,52 @@
+"""What a run costs in GPU-hours at most, and what earlier ones cost. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from statistics import median
+
+from drivetrain.api.meta import condition_of
+from drivetrain.api.scalars import format_duration
+from drivetrain.api.v1alpha1.trainingrun import TrainingRun
+from drivetrain.cli.asks import Ask
+from drivetrain.cli.wording import number
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The bound and the experience, of one run."""
+
+    gpus: int
+    deadline: timedelta
+    """It is counted over all attempts and evictions, so nothing multiplies it."""
+    earlier: tuple[float, ...] = ()
+    """GPU-hours of the project's finished runs."""
+
+    @property
+    def at_most(self) -> float:
+        """GPU-hours that the run cannot exceed."""
+        return self.gpus * self.deadline / timedelta(hours=1)
+
+    def lines(self) -> tuple[str, ...]:
+        """In words."""
+        if not self.gpus:
+            return (f"0 GPU-hours: it asks for no GPU; its CPUs are held for at most {format_duration(self.deadline)}",)
+        bound = f"at most {number(self.at_most)} GPU-hours: {self.gpus} GPUs times the deadline of"
+        told = [f"{bound} {format_duration(self.deadline)}, all attempts together"]
+        if self.earlier:
+            runs = f"{len(self.earlier)} earlier runs" if len(self.earlier) > 1 else "the one earlier run"
+            told.append(f"median of {runs}: {number(median(self.earlier))} GPU-hours, which bounds nothing")
+        return tuple(told)
+
+
+def of_run(ask: Ask, deadline: timedelta, earlier: Iterable[TrainingRun]) -> Cost:
+    """The cost of one run beside the finished runs of its project."""
+    finished = [
+        run for run in earlier if any(_holds(run, type_) for type_ in ("Complete", "Failed")) or _holds(run, "Ready")
+    ]
+    return Cost(ask.gpus, deadline, tuple(run.status.gpu_seconds / 3600 for run in finished))
+
+
+def _holds(run: TrainingRun, type_: str) -> bool:
+    found = condition_of(run.status.conditions, type_)
+    return found is not None and found.status == "True"

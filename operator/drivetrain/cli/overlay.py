@@ -1,0 +1,131 @@
+"""The cluster as it would be: reads with the person's rights, and what the operator would write kept beside them.
+
+The operator's own observations and decisions run on it, so that a plan cannot differ from what would happen.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NoReturn
+
+from drivetrain.api.documents import Document, integer, labels_of, mapping, text, uid_of
+from drivetrain.api.errors import ForbiddenError, NotFoundError
+from drivetrain.api.kinds import Kind, Ref, ref_of
+from drivetrain.cli.reader import Reader
+from drivetrain.controller.cluster.port import FIELD_MANAGER, ObjectList, Precondition, WatchEvent
+
+
+@dataclass(slots=True)
+class Overlay:
+    """A `Cluster` that changes nothing."""
+
+    reader: Reader
+    now: datetime
+    unread: list[str] = field(default_factory=list)
+    """What the person may not read: the plan goes on as if it were not there."""
+    _written: dict[Ref, Document | None] = field(default_factory=dict)
+    _read: dict[Ref, Document | None] = field(default_factory=dict)
+    _listed: dict[tuple[Kind, str, str], tuple[Document, ...]] = field(default_factory=dict)
+
+    async def serves(self, kind: Kind) -> bool:
+        """See Cluster.serves."""
+        return self.reader.serves(kind)
+
+    def live(self, ref: Ref) -> Document | None:
+        """The object as it is stored now."""
+        if ref not in self._read:
+            try:
+                self._read[ref] = self.reader.get(ref)
+            except NotFoundError:
+                self._read[ref] = None
+            except ForbiddenError:
+                self._note("get", ref.kind, ref.namespace)
+                self._read[ref] = None
+        return self._read[ref]
+
+    async def get(self, ref: Ref) -> Document | None:
+        """See Cluster.get."""
+        return self._written[ref] if ref in self._written else self.live(ref)
+
+    async def list(self, kind: Kind, namespace: str = "", labels: Mapping[str, str] | None = None) -> ObjectList:
+        """See Cluster.list."""
+        wanted = dict(labels or {})
+        key = kind, namespace, ",".join(f"{name}={label}" for name, label in sorted(wanted.items()))
+        if key not in self._listed:
+            try:
+                self._listed[key] = self.reader.list(kind, wanted or None, namespace=namespace)
+            except ForbiddenError:
+                self._note("list", kind, namespace)
+                self._listed[key] = ()
+        found = {ref_of(each): each for each in self._listed[key]}
+        for ref, document in self._written.items():
+            fits = ref.kind == kind and namespace in ("", ref.namespace)
+            if document is None:
+                found.pop(ref, None)
+            elif fits and wanted.items() <= labels_of(document).items():
+                found[ref] = document
+        return ObjectList(tuple(found.values()), "")
+
+    async def apply(
+        self, document: Document, *, field_manager: str = FIELD_MANAGER, expected: Precondition | None = None
+    ) -> Document:
+        """See Cluster.apply; what is stated replaces what was there, key by key at the top and in metadata."""
+        return self.put(document)
+
+    def put(self, document: Document) -> Document:
+        """The object as it would be stored."""
+        ref = ref_of(document)
+        before = (self._written[ref] if ref in self._written else self.live(ref)) or {}
+        old = mapping(before, "metadata")
+        changed = bool(before) and mapping(before, "spec") != mapping(document, "spec")
+        metadata: Document = {
+            "creationTimestamp": self.now.isoformat(),
+            **old,
+            **mapping(document, "metadata"),
+            "uid": text(old, "uid") or f"planned-{ref.kind.plural}-{ref.name}",
+            "generation": (integer(old, "generation") or 1) + (1 if changed else 0),
+            "resourceVersion": f"{integer(old, 'generation')}",
+        }
+        stored: Document = {**before, **document, "metadata": metadata}
+        self._written[ref] = stored
+        return stored
+
+    async def apply_status(
+        self, document: Document, *, field_manager: str = FIELD_MANAGER, expected: Precondition | None = None
+    ) -> Document:
+        """See Cluster.apply_status."""
+        ref = ref_of(document)
+        stored: Document = {**(await self.get(ref) or {}), "status": document["status"]}
+        self._written[ref] = stored
+        return stored
+
+    async def delete(self, ref: Ref, *, expected: Precondition | None = None) -> None:
+        """See Cluster.delete."""
+        self._written[ref] = None
+
+    async def create_event(self, event: Document) -> None:
+        """Nothing is told to anybody."""
+
+    def watch(
+        self, kind: Kind, namespace: str = "", labels: Mapping[str, str] | None = None, *, resource_version: str
+    ) -> AbstractAsyncContextManager[AsyncIterator[WatchEvent]]:
+        """Nothing happens in a plan: it is never watched."""
+        self._never()
+
+    def changed(self) -> Mapping[Ref, Document | None]:
+        """What would be written, None for what would be deleted, in order."""
+        return dict(self._written)
+
+    def _note(self, verb: str, kind: Kind, namespace: str) -> None:
+        told = f"you may not {verb} {kind.plural}" + (f" in namespace {namespace}" if kind.namespaced else "")
+        if told not in self.unread:
+            self.unread.append(told)
+
+    def _never(self) -> NoReturn:
+        raise AssertionError("a plan does not watch")
+
+
+def is_planned(document: Document) -> bool:
+    """Whether the object is not there yet."""
+    return uid_of(document).startswith("planned-")

@@ -1,0 +1,99 @@
+"""What commands read through: a person's session with a cluster, or a test's."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from drivetrain.api.documents import Document, name_of
+from drivetrain.api.errors import DrivetrainError, ForbiddenError, InvalidSpecError, NotFoundError
+from drivetrain.api.kinds import EVENT, Kind, Ref
+from drivetrain.api.meta import Resource
+
+R = TypeVar("R", bound=Resource)
+
+
+class Reader(Protocol):
+    """Reads with one person's rights. Raises the ClusterErrors of drivetrain.api.errors."""
+
+    @property
+    def namespace(self) -> str:
+        """Where names live that say nothing else."""
+
+    def get(self, ref: Ref) -> Document | None:
+        """The object, or None."""
+
+    def list(
+        self, kind: Kind, labels: Mapping[str, str] | None = None, *, namespace: str | None = None
+    ) -> tuple[Document, ...]:
+        """All objects of a kind in a namespace: the reader's own when None, all of them when empty."""
+
+    def serves(self, kind: Kind) -> bool:
+        """Whether the API server knows the kind."""
+
+    def events(self, namespace: str, uid: str) -> tuple[Document, ...]:
+        """The events about one object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """Reads what may be read. None where it may not be, noted in `unread`; nothing where it is not there."""
+
+    reader: Reader
+    unread: list[str] = field(default_factory=list)
+
+    def one(self, ref: Ref, what: str = "") -> tuple[Document, ...] | None:
+        """The object, if it is there."""
+        try:
+            found = self.reader.get(ref)
+        except ForbiddenError:
+            self._note(what or str(ref), "get", ref.kind, ref.namespace)
+            return None
+        return () if found is None else (found,)
+
+    def all(
+        self, kind: Kind, labels: Mapping[str, str] | None = None, *, namespace: str, what: str = ""
+    ) -> tuple[Document, ...] | None:
+        """All objects of a kind in a namespace, in all of them where it is empty."""
+        try:
+            return self.reader.list(kind, labels, namespace=namespace)
+        except NotFoundError:  # the kind is not served
+            return ()
+        except ForbiddenError:
+            self._note(what or kind.plural, "list", kind, namespace)
+            return None
+
+    def events(self, namespace: str, uid: str) -> tuple[Document, ...]:
+        """The events about an object, as far as they may be read."""
+        try:
+            return self.reader.events(namespace, uid)
+        except ForbiddenError:
+            self._note("events", "list", EVENT, namespace)
+            return ()
+
+    def _note(self, what: str, verb: str, kind: Kind, namespace: str) -> None:
+        place = f" in namespace {namespace}" if namespace else ""
+        told = f"{what}: you may not {verb} {kind.plural}{place}"
+        if told not in self.unread:
+            self.unread.append(told)
+
+
+def parsed(model: type[R], document: Document) -> R:
+    """The typed resource. Raises DrivetrainError for an object that this version does not understand."""
+    try:
+        return model.parse(document)
+    except InvalidSpecError as error:
+        raise DrivetrainError(
+            f"{model.__name__} {name_of(document)} cannot be read by this version: {error.message}.",
+            remedy="Use the version of `drivetrain` that belongs to the operator; `drivetrain doctor` compares them.",
+        ) from error
+
+
+def existing(reader: Reader, kind: Kind, name: str) -> Document:
+    """The object of that name in the reader's namespace. Raises DrivetrainError that names those that exist."""
+    found = reader.get(Ref(kind, reader.namespace, name))
+    if found is None:
+        known = ", ".join(map(name_of, reader.list(kind))) or "none"
+        raise DrivetrainError(
+            f"There is no {kind.kind} {name} in namespace {reader.namespace}.", remedy=f"There are: {known}."
+        )
+    return found

@@ -1,0 +1,99 @@
+"""The command tree as a person meets it: help, reference, completion, exit codes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from drivetrain.api.documents import Document
+from drivetrain.cli.application import ORDER
+from drivetrain.cli.connection import Asked, connect
+from drivetrain.cli.main import app
+from drivetrain.cli.printing import Format, objects
+from drivetrain.cli.reference import reference
+from tests.support.builders import a_deployment, a_project
+
+ROOT = Path(__file__).parents[3]
+VERBS = ("retrain", "approve", "promote", "abort", "pause", "resume", "retry", "cancel")
+
+
+def test_the_reference_page_is_what_the_parser_says() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert page == reference(), "run: python -m drivetrain.cli.reference docs/cli.md"
+
+
+def test_every_command_has_help_and_a_place_in_the_list() -> None:
+    group = get_command(app)
+    names = group.list_commands(None)  # type: ignore[attr-defined]  # a group, which needs no context here
+    assert names == ORDER
+    helped = [group.get_command(None, name).help for name in names]  # type: ignore[attr-defined]  # likewise
+    assert all(helped)
+
+
+@pytest.mark.parametrize("name", ["status", "why", "runs", "logs", "plan", "doctor", "purge", "validate", *VERBS])
+def test_what_talks_to_a_cluster_takes_the_options_of_kubectl(name: str) -> None:
+    told = CliRunner().invoke(app, [name, "--help"]).output
+    assert all(option in told for option in ("--namespace", "-n", "--context", "--kubeconfig"))
+
+
+@pytest.mark.parametrize("name", ["status", "runs"])
+def test_what_lists_objects_prints_them_for_programs_and_for_all_namespaces(name: str) -> None:
+    told = CliRunner().invoke(app, [name, "--help"]).output
+    assert all(option in told for option in ("--all-namespaces", "-A", "--output", "-o"))
+
+
+def test_a_wrong_command_line_is_exit_code_2() -> None:
+    assert CliRunner().invoke(app, ["status", "--nonsense"]).exit_code == 2
+
+
+def completed(*words: str, program: str = "kubectl_complete") -> str:
+    """What kubectl gets to complete `kubectl drivetrain WORDS`, from a process of its own as kubectl starts it."""
+    code = f"import sys; from drivetrain.cli.main import {program}; sys.argv[1:] = {list(words)!r}; {program}()"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stdout
+
+
+def test_kubectl_completes_commands_with_their_help() -> None:
+    told = completed("re").splitlines()
+    assert [line.partition("\t")[0] for line in told] == ["retrain", "resume", "retry", ":4"]
+
+
+def test_kubectl_completes_options_of_a_command() -> None:
+    assert "--watch" in completed("status", "--w")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_every_shell_has_a_script(shell: str) -> None:
+    code = (
+        f"import sys; from drivetrain.cli.main import main; sys.argv = ['drivetrain', 'completion', '{shell}']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, f"complete_{shell}" in done.stdout) == (0, True)
+
+
+def test_no_cluster_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    from drivetrain.api.errors import DrivetrainError
+
+    with pytest.raises(DrivetrainError, match="Run `drivetrain up`"):
+        connect(Asked(tmp_path / "absent"), program="drivetrain", environment={})
+
+
+def test_objects_are_printed_as_kubectl_does() -> None:
+    managed: Document = {"managedFields": [{"manager": "kubectl"}]}
+    project, deployment = a_project().document(), a_deployment().document()
+    project["metadata"] |= managed
+    found: list[Document] = [project, deployment]
+    assert (
+        objects(found, Format.NAME)
+        == "drivetrainprojects.drivetrain.dev/shop\ndrivetraindeployments.drivetrain.dev/shop"
+    )
+    printed = yaml.safe_load(objects(found, Format.YAML))
+    assert (printed["kind"], [each["kind"] for each in printed["items"]]) == (
+        "List",
+        ["DrivetrainProject", "Deployment"],
+    )
+    assert "managedFields" not in printed["items"][0]["metadata"]

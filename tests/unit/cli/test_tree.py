@@ -1,0 +1,93 @@
+"""`drivetrain status` and `drivetrain runs`: what the operator wrote, as a tree and as a table."""
+
+import io
+
+from rich.console import Console, RenderableType
+
+from drivetrain.api.kinds import DEPLOYMENT, DRIVETRAIN_PROJECT, TRAINING_RUN
+from drivetrain.api.ledger import ProjectLedger
+from drivetrain.api.v1alpha1.project import VersionReference
+from drivetrain.cli.loops import loops, read
+from drivetrain.cli.runs import runs_table
+from drivetrain.cli.tree import loop_tree
+from tests.support.bench import Bench, RunBench, ServingBench
+from tests.support.builders import a_deployment, a_project, a_run
+from tests.unit.cli.person import Person
+
+VERSION = VersionReference(version="1", digest="a" * 64, run="shop-1")
+
+
+def shown(view: RenderableType) -> str:
+    """The view as a file would get it."""
+    console = Console(file=io.StringIO(), width=160, soft_wrap=True)
+    console.print(view)
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def tree(bench: Bench) -> str:
+    found = read(Person(bench))
+    return "".join(shown(loop_tree(loop, bench.now)) for loop in found.loops)
+
+
+def test_a_new_project_shows_its_first_run_and_what_comes_next() -> None:
+    bench = Bench()
+    bench.reconcile(DRIVETRAIN_PROJECT, "shop")
+    bench.reconcile(TRAINING_RUN, "shop-1")
+    bench.reconcile(DRIVETRAIN_PROJECT, "shop")
+    told = tree(bench)
+    assert "DrivetrainProject shop" in told
+    assert "TrainingRun shop-1" in told
+    assert "next: Gates of shop-1" in told
+    assert "Deployment shop" in told
+
+
+def test_a_running_run_shows_its_stage_and_how_far_it_is() -> None:
+    bench = RunBench()
+    bench.running()
+    bench.tell(stage="tuning", progress={"percent": 45, "etaSeconds": 12})
+    bench.look()
+    told = tree(bench)
+    assert "tuning 45 %, about 12 s left" in told
+
+
+def test_a_rollout_shows_both_variants_and_its_weight() -> None:
+    bench = ServingBench(a_deployment().document())
+    bench.up()
+    bench.tell()
+    bench.approve(ProjectLedger(approved=VERSION))
+    candidate = bench.record.candidate
+    assert candidate is not None
+    bench.tell(loads=[{"hash": candidate.hash, "state": "Loaded"}])
+    told = tree(bench)
+    assert "stable: today's policy" in told
+    assert "candidate: version 1" in told
+    assert "10 %, step 1 of 3" in told
+
+
+def test_a_run_whose_project_is_gone_is_shown_below_its_name() -> None:
+    (loop,) = loops([a_run().document()])
+    told = shown(loop_tree(loop, RunBench().now))
+    assert "DrivetrainProject shop  does not exist" in told
+    assert "TrainingRun shop-1  Unseen" in told
+
+
+def test_loops_of_several_namespaces_are_apart_and_in_order() -> None:
+    found = loops(each.document() for each in (a_project("shop", "b"), a_project("shop", "a"), a_run("shop-1", "b")))
+    assert [(loop.namespace, len(loop.runs)) for loop in found] == [("a", 0), ("b", 1)]
+    assert "DrivetrainProject a/shop" in shown(loop_tree(found[0], RunBench().now, namespaced=True))
+
+
+def test_the_table_of_runs_says_why_one_waits() -> None:
+    bench = RunBench(queue={"name": "gpu-pool"})
+    bench.look()
+    told = shown(runs_table(read(Person(bench)).loops, bench.now))
+    assert "shop-1" in told
+    assert "Kueue has not seen the RayJob yet" in told
+
+
+def test_without_a_terminal_there_are_no_escape_sequences() -> None:
+    bench = ServingBench(a_deployment().document())
+    bench.reconcile(DEPLOYMENT, "shop")
+    assert "\x1b" not in tree(bench)
