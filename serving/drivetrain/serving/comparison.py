@@ -108,7 +108,7 @@ class Comparison:
         if not kept.any():
             return
         try:
-            self._update(cohort.where(kept), _rows(outcome, kept), candidate[kept], weight[kept])
+            self._update(cohort.where(kept), outcome.where(kept), candidate[kept], weight[kept])
         except OutOfBoundsError as error:
             self._halt("KpiOutOfBounds", str(error))
 
@@ -202,7 +202,7 @@ class Comparison:
         """Measures clipping ranges on the first units; the rows that are left for the sequences."""
         if not kept.any():
             return kept
-        feeds = self._feeds(cohort.where(kept), _rows(outcome, kept))
+        feeds = self._feeds(cohort.where(kept), outcome.where(kept))
         used = self._clipping.add({name: feeds[name].y for name in self._clipping.names})
         self._open()
         rest = kept.copy()
@@ -336,10 +336,6 @@ def _loss(judged: Judged, predictions: Floats, target: Floats) -> Floats:
 def _power(judged: Judged) -> int:
     """Absolute errors mirror mae; squared ones rmse and r2."""
     return 1 if judged.policy.objective.model_metric.name == "mae" else 2
-
-
-def _rows(outcome: Realised, kept: Booleans) -> Realised:
-    return Realised(outcome.kpi[kept], outcome.target[kept], outcome.overridden[kept], outcome.missing[kept])
 
 
 def _known(m: Floats) -> Floats:

@@ -12,9 +12,9 @@ from drivetrain.api.policy import EndpointConfig
 from drivetrain.api.report import DriftEvidence, KpiEvidence, RolloutEvidence
 from drivetrain.levers.grid import Booleans, Floats
 from drivetrain.serving.adjustments import Offset
+from drivetrain.serving.arrivals import Arrivals
 from drivetrain.serving.comparison import Comparison
 from drivetrain.serving.judged import Judged, Realised, promised, realised
-from drivetrain.serving.lateness import Lateness
 from drivetrain.serving.maturation import Cohort
 from drivetrain.serving.stability import Stability
 from drivetrain.serving.worth import Worth
@@ -58,7 +58,7 @@ class Evidence:
         self._comparison: Comparison | None = None
         self._stability: Stability | None = None
         self._worth: Worth | None = None
-        self._lateness: Lateness | None = None
+        self._arrivals: Arrivals | None = None
         self._matured = 0
         self._explored = 0
         self._explored_at: list[list[float]] = []
@@ -90,8 +90,8 @@ class Evidence:
         else:
             self._stability.configure(config)
         matures_after = stable.policy.objective.kpi.matures_after
-        if self._lateness is None or self._lateness.matures_after != matures_after:
-            self._lateness = Lateness(matures_after)
+        if self._arrivals is None or self._arrivals.matures_after != matures_after:
+            self._arrivals = Arrivals(matures_after)
         if before is None or self._worth is None or before.monitoring.window != config.monitoring.window:
             self._worth = Worth(config)
         kept = {config.stable, *([config.candidate] if config.candidate else [])}
@@ -104,15 +104,15 @@ class Evidence:
         assert config is not None
         assert self._stability is not None
         assert self._worth is not None
-        assert self._lateness is not None
-        self._lateness.matured(cohort.seconds)
-        late_since = self._lateness.began
+        assert self._arrivals is not None
+        stable = self._policies[config.stable]
+        missing_is_zero = stable.policy.objective.kpi.when_missing == "Zero"
+        doubt = self._arrivals.matured(cohort, missing_is_zero=missing_is_zero)
         explored = cohort.numbers(log.EXPLORED) == 1
         self._matured += len(cohort)
         self._explored += int(explored.sum())
         self._remember_explored(cohort, explored)
         objectives = cohort.texts(log.OBJECTIVE)
-        stable = self._policies[config.stable]
         newest = self._policies.get(config.candidate or "", stable)
         mine = np.asarray(objectives == newest.objective, dtype=bool)
         outcome = None
@@ -122,21 +122,21 @@ class Evidence:
             if self._comparison is not None:
                 self._comparison.feed(part, outcome)
             self._worth.feed(part, outcome)
-            if late_since is None:
-                self._recalibrate(part, outcome)
+            certain = ~doubt.rows[mine]
+            self._recalibrate(part.where(certain), outcome.where(certain))
         # Stable may still be measured by the objective that it was promoted under.
         same = outcome is not None and newest.objective == stable.objective and bool(mine.all())
         valued = outcome if same and outcome is not None else realised(cohort, stable)
-        self._stability.feed(cohort, valued, late_since=late_since)
+        self._stability.feed(cohort, valued, doubt)
 
     def late(self, decided: Floats) -> None:
         """Adds outcomes that came after their decisions matured, by when those were made; they enter no evidence."""
-        assert self._lateness is not None
-        self._lateness.late(decided)
+        assert self._arrivals is not None
+        self._arrivals.late(decided)
 
     def in_words(self, now: datetime) -> dict[str, str]:
         """What status says of late outcomes and of decisions that people overrode."""
-        late = self._lateness.in_words() if self._lateness is not None else {}
+        late = self._arrivals.in_words() if self._arrivals is not None else {}
         return late | (self._worth.compliance(now) if self._worth is not None else {})
 
     def findings(self, now: datetime, weight: int) -> Findings:
@@ -145,7 +145,8 @@ class Evidence:
         assert config is not None
         drift = None
         if self._stability is not None:
-            drift = self._stability.report(open_since=self._no_verdict(now), late=self._late())
+            trouble = self._arrivals.trouble if self._arrivals is not None else ""
+            drift = self._stability.report(open_since=self._no_verdict(now), trouble=trouble)
         changes = [part.changed_at for part in (drift.covariate, drift.calibration, drift.kpi)] if drift else []
         changed = max((at for at in changes if at is not None), default=None)
         return Findings(
@@ -188,7 +189,7 @@ class Evidence:
             "comparison": self._comparison.state() if self._comparison is not None else None,
             "stability": self._stability.state() if self._stability is not None else None,
             "worth": self._worth.state() if self._worth is not None else None,
-            "lateness": self._lateness.state() if self._lateness is not None else None,
+            "arrivals": self._arrivals.state() if self._arrivals is not None else None,
             "matured": self._matured,
             "explored": self._explored,
             "explored_at": self._explored_at,
@@ -208,21 +209,12 @@ class Evidence:
             self._stability.restore(state["stability"])
         if self._worth is not None and state["worth"] is not None:
             self._worth.restore(state["worth"])
-        if self._lateness is not None and state["lateness"] is not None:
-            self._lateness.restore(state["lateness"])
+        if self._arrivals is not None and state["arrivals"] is not None:
+            self._arrivals.restore(state["arrivals"])
         self._matured, self._explored = state["matured"], state["explored"]
         self._explored_at = [list(pair) for pair in state["explored_at"]]
         self._offsets = {hash_: _Moments(*sums) for hash_, sums in state["offsets"].items()}
         self._metrics = {hash_: _Moments(*sums) for hash_, sums in state["metrics"].items()}
-
-    def _late(self) -> str:
-        """Why outcomes cannot be compared with the past now, '' when they can."""
-        found = self._lateness
-        if found is None or found.began is None:
-            return ""
-        return (
-            f"OutcomesLate: {found.share:.1%} of the decisions got an outcome after kpi.maturesAfter; no verdict now."
-        )
 
     def _no_verdict(self, now: datetime) -> str:
         """Why no drift verdict may be given now."""

@@ -90,6 +90,10 @@ class Realised:
     missing: Booleans
     """Whether the decision has no outcome."""
 
+    def where(self, rows: Booleans) -> "Realised":
+        """Some of the rows."""
+        return Realised(self.kpi[rows], self.target[rows], self.overridden[rows], self.missing[rows])
+
 
 def realised(cohort: Cohort, judged: Judged) -> Realised:
     """KPI and target of each decision by one objective, on the action applied; a missing outcome: `whenMissing`."""

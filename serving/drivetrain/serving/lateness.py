@@ -25,7 +25,6 @@ class Lateness:
     """Counts matured decisions and late outcomes by when the decision was made."""
 
     def __init__(self, matures_after: timedelta) -> None:
-        self.matures_after = matures_after
         self._length = matures_after.total_seconds() / _PARTS
         self._matured: dict[int, int] = {}
         self._late: dict[int, int] = {}
@@ -62,12 +61,11 @@ class Lateness:
 
     def state(self) -> dict[str, Any]:
         """What a restart needs; late outcomes are read from the log again."""
-        return {"length": self._length, "matured": {str(part): count for part, count in self._matured.items()}}
+        return {"matured": {str(part): count for part, count in self._matured.items()}}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes on from a state of the same maturation time."""
-        if state["length"] == self._length:
-            self._matured = {int(part): count for part, count in state["matured"].items()}
+        self._matured = {int(part): count for part, count in state["matured"].items()}
 
     def _add(self, counts: dict[int, int], decided: Floats) -> None:
         parts, numbers = np.unique(np.floor(decided / self._length).astype(np.int64), return_counts=True)

@@ -25,6 +25,7 @@ from drivetrain.evidence.intervals import Bounds, OutOfBoundsError
 from drivetrain.levers.assignment import Arm
 from drivetrain.levers.grid import Booleans, Floats
 from drivetrain.serving.alarm import Alarm
+from drivetrain.serving.arrivals import Doubt
 from drivetrain.serving.judged import Judged, Realised
 from drivetrain.serving.maturation import Cohort, instant
 
@@ -33,6 +34,8 @@ _WARN_FACTOR: Final = 10.0
 """A warning may be wrong ten times as often as a severe alarm."""
 _SEVERE_DISTANCE: Final = 2.5
 """A severe covariate drift is this many times the distance from which drift matters (0.25 where that is 0.1)."""
+_MOST_SNAPSHOTS: Final = 64
+"""Beyond as many, going back may go further than was needed."""
 _NAMES: Final = {Severity.NONE: "None", Severity.WARN: "Warn", Severity.SEVERE: "Severe"}
 
 
@@ -81,24 +84,25 @@ class Stability:
         """Takes over a changed configuration of the same stable policy."""
         self._config = config
 
-    def feed(self, cohort: Cohort, outcome: Realised, *, late_since: float | None = None) -> None:
+    def feed(self, cohort: Cohort, outcome: Realised, doubt: Doubt) -> None:
         """Adds a matured cohort, valued by the stable policy's objective.
 
-        `late_since`: too many outcomes of decisions from then on came late. What compares outcomes with the past goes
-        back to where it was before, and leaves out this cohort too.
+        What compares outcomes with the past leaves doubted decisions out; where they have been counted already, it goes
+        back to where it was before them.
         """
         times = cohort.seconds
         since = self.since.timestamp() if self.since is not None else -np.inf
         recent = times > since
         if not recent.any():
             return
-        if late_since is not None:
-            self._go_back(late_since)
-        else:
-            self._keep_snapshot(float(times[recent][0]))
-            self._feed_outcomes(cohort, outcome, recent)
+        if doubt.since is not None:
+            self._go_back(doubt.since)
+        certain = recent & ~doubt.rows
+        if certain.any():
+            self._keep_snapshot(float(times[certain][0]), doubt.open_since)
+            self._feed_outcomes(cohort, outcome, certain)
             for name, severity in self._severities().items():
-                self._alarms[name].heard(severity, float(times[-1]))
+                self._alarms[name].heard(severity, float(times[certain][-1]))
         if self._bins:
             self._feed_covariates(cohort.where(recent))
 
@@ -118,16 +122,16 @@ class Stability:
         except OutOfBoundsError as error:
             self._halted, self._message = True, str(error)
 
-    def report(self, *, open_since: str, late: str = "") -> DriftEvidence:
+    def report(self, *, open_since: str, trouble: str = "") -> DriftEvidence:
         """The detectors' words; `open_since` names what forbids a verdict now, '' when nothing does.
 
-        `late` says why outcomes cannot be compared with the past now.
+        `trouble` says why outcomes cannot be compared with the past now.
         """
         calibration, kpi = self._calibration_evidence(), self._kpi_evidence()
         covariate = self._covariate_evidence()
         miscalibrated = self._calibration is not None and self._calibration.report().miscalibrated
-        if late:
-            calibration, kpi = (_silenced(part, late) for part in (calibration, kpi))
+        if trouble:
+            calibration, kpi = (_silenced(part, trouble) for part in (calibration, kpi))
         if open_since:
             covariate, calibration, kpi = (
                 _silenced(part, f"No verdict {open_since}.") for part in (covariate, calibration, kpi)
@@ -194,13 +198,19 @@ class Stability:
             self._kpi_drop.restore(state["kpi"])
         self._alarms = {name: Alarm(*times) for name, times in state["alarms"].items()}
 
-    def _keep_snapshot(self, first: float) -> None:
-        """Remembers the state before the decision made at `first`, four times in a maturation time."""
+    def _keep_snapshot(self, first: float, open_since: float) -> None:
+        """Remembers the state before the decision made at `first`, four times in a maturation time.
+
+        Kept are those of three maturation times, and the last one before what may yet be doubted.
+        """
         if self._snapshots and first < self._snapshots[-1][0] + self._confirmation / 4:
             return
         self._snapshots.append((first, self._outcome_state()))
-        while len(self._snapshots) > 1 and self._snapshots[1][0] <= first - 3 * self._confirmation:
+        horizon = min(first - 3 * self._confirmation, open_since)
+        while len(self._snapshots) > 1 and self._snapshots[1][0] <= horizon:
             del self._snapshots[0]
+        if len(self._snapshots) > _MOST_SNAPSHOTS:
+            del self._snapshots[1]
 
     def _go_back(self, before: float) -> None:
         """To the last state kept before that time, or the oldest one kept."""

@@ -14,7 +14,7 @@ from drivetrain.api.runspec import RunSpec
 from drivetrain.api.v1alpha1.project import VersionReference
 from drivetrain.api.v1alpha1.rollout import Analysis, AnalysisMetric, Monitoring
 from drivetrain.evidence.histogram import Bins
-from drivetrain.levers.grid import Floats, Integers
+from drivetrain.levers.grid import Booleans, Floats, Integers
 from drivetrain.serving.evidence import Evidence
 from drivetrain.serving.judged import Judged
 from drivetrain.serving.maturation import Cohort
@@ -82,6 +82,10 @@ class Shop:
         self._step = 86_400 / per_day
         self._clock = datetime(2026, 5, 4, tzinfo=UTC).timestamp()
         self.market = Market()
+        self.only_purchases = False
+        """Whether callers report purchases only."""
+        self.away: tuple[float, float] | None = None
+        """When nobody reports, and what came up then is never reported; seconds since 1970."""
         self.evidence = Evidence()
         today = Policy.model_validate(self._fields)
         self._judged[policy_hash(today)] = Judged.of(policy_hash(today), today)
@@ -101,6 +105,10 @@ class Shop:
             ),
         )
         self.evidence.configure(self._config, self._judged)
+
+    def outage(self, rows: int) -> None:
+        """From the next decision on nobody reports, for as long as `rows` decisions take."""
+        self.away = (self._clock, self._clock + rows * self._step)
 
     @property
     def now(self) -> datetime:
@@ -182,7 +190,18 @@ class Shop:
             columns[log.PREDICTION_CANDIDATE] = candidate.value[who, near]
             columns |= self._expected(stable, who, candidate.chosen[who], (log.M_CANDIDATE, log.TARGET_M_CANDIDATE))
         columns[log.EXPECTED_VALUE] = stable.value[who, near] * (price - discount - 1.1)
-        return cohort(at, columns, [{"label.purchase": value} for value in bought.astype(float).tolist()])
+        told = self._reported(at, bought)
+        outcomes = zip(bought.astype(float).tolist(), told.tolist(), strict=True)
+        return cohort(at, columns, [{"label.purchase": value} if sent else None for value, sent in outcomes])
+
+    def _reported(self, at: Floats, bought: Booleans) -> Booleans:
+        """Whose outcome is reported in time; it takes up to a maturation time to come up."""
+        told = bought.astype(bool) if self.only_purchases else np.ones(len(at), dtype=bool)
+        if self.away is not None:
+            longest = self._judged[self._config.stable].policy.objective.kpi.matures_after.total_seconds()
+            comes_up = at + self._rng.uniform(0, longest, len(at))
+            told &= (comes_up < self.away[0]) | (comes_up >= self.away[1])
+        return told
 
     def _expected(
         self, frozen: Model, who: Integers, action: Integers, names: tuple[str, ...] = (log.M_HOLDOUT,)

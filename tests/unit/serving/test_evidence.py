@@ -292,6 +292,56 @@ def test_a_burst_of_late_outcomes_is_no_drift_and_a_change_after_it_still_is(vie
     assert fed(12, steeper, quiet + 23).calibration.severity == "Severe"
 
 
+@pytest.mark.parametrize("reported", [1.0, 0.5], ids=["every outcome is reported", "every other one is"])
+def test_an_outage_of_whoever_reports_is_no_drift_however_long_and_a_change_after_it_still_is(
+    view: View, reported: float
+) -> None:
+    serving, traffic = stable_only(view, holdout=0.05)
+    evidence = followed(serving)
+    said: list[DriftEvidence] = []
+
+    def fed(batches: int, buys: Buys, start: int, share: float = reported) -> DriftEvidence:
+        for cohort in cohorts(traffic, batches, 300, buys, start=start * QUARTER, every=QUARTER, share=share):
+            evidence.feed(cohort)
+            found = evidence.findings(START + 100 * HOUR, 0).drift
+            assert found is not None
+            said.append(found)
+        return said[-1]
+
+    assert fed(12, true_market, 0).calibration.severity == "None"
+    fading = fed(3, true_market, 12, share=reported / 3)  # outcomes that take long are lost before the outage
+    assert fading.calibration.severity == "None"
+    during = fed(25, true_market, 15, share=0.0)
+    assert during.calibration.message.startswith("OutcomesMissing: none of the last 7")
+    assert during.kpi.message == during.calibration.message
+    assert evidence.in_words(START + 2 * HOUR)["outcomes"] == during.calibration.message
+    fed(3, true_market, 40, share=reported / 3)  # and so are some right after it
+    after = fed(20, true_market, 43)
+    assert "stays near" in after.calibration.message
+    assert "OutcomesMissing" not in evidence.in_words(START + 2 * HOUR).get("outcomes", "")
+    assert {drift.calibration.severity for drift in said} == {"None"}
+    assert {drift.kpi.severity for drift in said} == {"None"}
+    assert fed(16, steeper, 63).calibration.severity == "Severe"
+
+
+def test_a_restart_within_an_outage_goes_on_exactly(view: View) -> None:
+    serving, traffic = stable_only(view)
+    parts = cohorts(traffic, 6, 300, true_market, every=QUARTER)
+    parts += cohorts(traffic, 4, 300, true_market, start=6 * QUARTER, every=QUARTER, share=0.0)
+    parts += cohorts(traffic, 6, 300, true_market, start=10 * QUARTER, every=QUARTER)
+    through, before = followed(serving), followed(serving)
+    for cohort in parts:
+        through.feed(cohort)
+    for cohort in parts[:9]:
+        before.feed(cohort)
+    after = followed(serving)
+    after.restore(json.loads(json.dumps(before.state())))
+    for cohort in parts[9:]:
+        after.feed(cohort)
+    assert after.findings(START + 9 * HOUR, 0) == through.findings(START + 9 * HOUR, 0)
+    assert after.offsets() == through.offsets()
+
+
 def test_few_late_outcomes_hold_back_no_verdict(view: View) -> None:
     serving, traffic = stable_only(view)
     evidence = followed(serving)
