@@ -114,11 +114,10 @@ def _crd_template(document: Document) -> str:
         raise ValueError("a description would be read as a template: it holds two opening braces")
     start, name, rest = text.partition("metadata:\n")
     first, rest = rest.split("\n", 1)
-    kept = (
-        '  annotations: {helm.sh/resource-policy: keep}\n  labels: {{- include "drivetrain.labels" . | nindent 4 }}\n'
-    )
+    kept = "  annotations: {helm.sh/resource-policy: keep, argocd.argoproj.io/sync-options: Prune=false}\n"
+    labels = '  labels: {{- include "drivetrain.labels" . | nindent 4 }}\n'
     note = f"{{{{- /* {_GENERATED.format('the models in drivetrain.api')} */ -}}}}\n"
-    return f"{note}{{{{- if .Values.crds.install }}}}\n{start}{name}{first}\n{kept}{rest}{{{{- end }}}}\n"
+    return f"{note}{{{{- if .Values.crds.install }}}}\n{start}{name}{first}\n{kept}{labels}{rest}{{{{- end }}}}\n"
 
 
 def _argo_snippet(folder: Path) -> str:

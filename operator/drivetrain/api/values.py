@@ -8,7 +8,7 @@ from pydantic import Field
 from drivetrain.api.meta import ApiModel
 
 _REPOSITORY = r"^[a-z0-9][a-z0-9._:/-]*$"
-_TAG = r"^([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?$"
+_TAG = r"^([A-Za-z0-9_][A-Za-z0-9_.-]{0,127}(@sha256:[0-9a-f]{64})?)?$"
 _QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?$"
 _URL = r"^(https?://[^ ]+)?$"
 
@@ -28,7 +28,7 @@ class Image(ChartModel):
     repository: str = Field(default="drivetrain/operator", pattern=_REPOSITORY)
     """Where it lies, without tag."""
     tag: str = Field(default="", pattern=_TAG)
-    """Empty: the chart's appVersion."""
+    """Tag, or tag@digest. Empty: the chart's appVersion."""
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     """When the kubelet fetches it."""
 
@@ -39,7 +39,7 @@ class RayImage(ChartModel):
     repository: str = Field(default="drivetrain/ray", pattern=_REPOSITORY)
     """Where it lies, without tag."""
     tag: str = Field(default="", pattern=_TAG)
-    """Empty: the chart's appVersion."""
+    """Tag, or tag@digest. Empty: the chart's appVersion."""
 
 
 class ServerImage(ChartModel):
