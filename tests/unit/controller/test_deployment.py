@@ -284,9 +284,13 @@ def test_a_changed_baseline_serves_only_once_replicas_hold_it() -> None:
 
 def test_a_project_that_turns_invalid_stalls_the_deployment_and_leaves_what_serves_alone() -> None:
     bench = a_bench()
-    before = bench.services()
+    bench.tell(kpi={"mean": 0.4, "decisions": 10})
+    before, status = bench.services(), mapping(bench.read(DEPLOYMENT, "shop"), "status")
     bench.edit(DRIVETRAIN_PROJECT, "shop", levers=[])
     bench.look()
+    after = mapping(bench.read(DEPLOYMENT, "shop"), "status")
+    for kept in ("url", "replicas", "stable", "kpi"):
+        assert after[kept] == status[kept]
     stalled = bench.said("Stalled")
     assert stalled is not None
     assert stalled[1] == "InvalidSpec"

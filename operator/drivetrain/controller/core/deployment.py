@@ -110,9 +110,10 @@ def decide(observed: DeploymentObserved, now: datetime, settings: Settings) -> P
 
 def _stalled(observed: DeploymentObserved, why: Fact, now: datetime) -> Plan:
     """Say what is wrong and touch nothing: what serves already goes on serving, and Ready says so."""
-    ledger = records.ledger(DeploymentLedger, observed.live.get(refs_of(observed.owner).ledger))
-    serves = records.is_true(records.service_of(ledger.revision, observed.ray_services), "Ready")
-    status = stalled_status(observed.owner, ledger, why, now, serves=serves)
+    refs = refs_of(observed.owner)
+    ledger = records.ledger(DeploymentLedger, observed.live.get(refs.ledger))
+    report = records.current_serving_report(ledger, observed.live.get(refs.report), observed.ray_services)
+    status = stalled_status(observed, ledger, report, why, now)
     return Plan(
         effects=transition(observed.owner, status.conditions),
         status=status.model_dump(mode="json", by_alias=True, exclude_none=True),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from drivetrain.api.documents import Document, annotations_of, integer, name_of
+from drivetrain.api.documents import Document, annotations_of, integer, name_of, namespace_of
 from drivetrain.api.ledger import DeploymentLedger
 from drivetrain.api.meta import Condition
 from drivetrain.api.names import ENDPOINT_URL_ANNOTATION
@@ -76,7 +76,7 @@ def deployment_status(view: View, now: datetime) -> DeploymentStatus:
     return DeploymentStatus(
         observed_generation=view.deployment.metadata.generation,
         conditions=settled(view.observed.owner, found, now),
-        url=_url(view),
+        url=_url(view.observed.owner, view.service(ledger.revision)),
         replicas=report.replicas if report else 0,
         stable=_variant(ledger, ledger.stable.hash, ledger.stable.since) if ledger.stable else None,
         candidate=_variant(ledger, candidate.hash, candidate.since) if candidate else None,
@@ -91,16 +91,22 @@ def deployment_status(view: View, now: datetime) -> DeploymentStatus:
 
 
 def stalled_status(
-    owner: Document, ledger: DeploymentLedger, why: Fact, now: datetime, *, serves: bool
+    observed: DeploymentObserved, ledger: DeploymentLedger, report: ServingReport | None, why: Fact, now: datetime
 ) -> DeploymentStatus:
-    """The status of a Deployment whose specs mean nothing now: the ledger still tells what serves."""
+    """The status of a Deployment whose specs mean nothing now: ledger, cluster and report still tell what serves."""
+    owner, service = observed.owner, records.service_of(ledger.revision, observed.ray_services)
+    serves = records.is_true(service, "Ready")
     ready = Fact("Serving", "The stable variant serves on.") if serves else why
     return DeploymentStatus(
         observed_generation=integer(owner, "metadata", "generation"),
         conditions=settled(owner, conditions(ready=serves, why=ready, stalled=why), now),
+        url=_url(owner, service),
+        replicas=report.replicas if report else 0,
         stable=_variant(ledger, ledger.stable.hash, ledger.stable.since) if ledger.stable else None,
         candidate=_variant(ledger, ledger.candidate.hash, ledger.candidate.since) if ledger.candidate else None,
         rejected=ledger.rejected[:10],
+        drift=drift_status(report.drift) if report and report.drift else None,
+        kpi=kpi_status(report.kpi, ledger) if report and report.kpi else None,
         why=clipped(why.message),
     )
 
@@ -238,13 +244,11 @@ def _load_reason(rejection: RejectedVariant) -> str:
     return reason_of(rejection.message.partition(":")[0], rejection.reason)
 
 
-def _url(view: View) -> str | None:
-    service = view.service(view.ledger.revision)
+def _url(owner: Document, service: Document | None) -> str | None:
     if service is None:
         return None
-    owner = view.deployment.metadata
     stated = annotations_of(service).get(ENDPOINT_URL_ANNOTATION)
-    return stated or f"http://{name_of(view.observed.owner)}.{owner.namespace}.svc:{HTTP_PORT}"
+    return stated or f"http://{name_of(owner)}.{namespace_of(owner)}.svc:{HTTP_PORT}"
 
 
 def _variant(ledger: DeploymentLedger, hash_: str, since: datetime | None) -> Variant:
