@@ -29,7 +29,7 @@ from drivetrain.api.documents import (
     uid_of,
     value,
 )
-from drivetrain.api.kinds import EVENT, KINDS, Kind, Ref, ref_of
+from drivetrain.api.kinds import EVENT, KINDS, QUEUE_KINDS, Kind, Ref, ref_of
 from drivetrain.controller.cluster.port import FIELD_MANAGER, ObjectList, Precondition, WatchEvent
 from tests.support.faults import Crash, Faults, NoFaults, Struck
 from tests.support.field_sets import FieldSet, as_fields_v1, fields_of, remove_field, set_field
@@ -82,7 +82,7 @@ class FakeCluster:
         *,
         faults: Faults | None = None,
         now: Callable[[], datetime] = lambda: datetime(2026, 1, 1, tzinfo=UTC),
-        kinds: Sequence[Kind] = KINDS,
+        kinds: Sequence[Kind] = (*KINDS, *QUEUE_KINDS),
     ) -> None:
         self.faults: Faults = faults or NoFaults()
         self.writes: list[Write] = []

@@ -65,6 +65,7 @@ _INTERVAL = re.compile(r"\[-?[0-9.e-]+, -?[0-9.e-]+\]")
 _COUNTED = {
     *("attempt", "uncounted", "incarnation", "cluster", "formerClusters", "activeSeconds", "gpuSeconds", "failures"),
     *("rayJob", "rayClusterName", "metadata", "lastTransitionTime", "gpuHours", "answeredChange", "rolloutsStarted"),
+    *("waitedSeconds", "waitingSeconds", "waitingSince"),
 }
 """Keys whose values the faults may change; a stale read of what is approved starts a rollout anew."""
 

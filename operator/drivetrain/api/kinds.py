@@ -55,6 +55,11 @@ RAY_CLUSTER = Kind("ray.io", "v1", "rayclusters", "RayCluster")
 WORKLOAD_V1BETA1 = Kind("kueue.x-k8s.io", "v1beta1", "workloads", "Workload")
 WORKLOAD = Kind("kueue.x-k8s.io", "v1beta2", "workloads", "Workload")
 
+LOCAL_QUEUE = Kind("kueue.x-k8s.io", "v1beta2", "localqueues", "LocalQueue")
+CLUSTER_QUEUE = Kind("kueue.x-k8s.io", "v1beta2", "clusterqueues", "ClusterQueue", namespaced=False)
+PENDING_WORKLOADS = Kind("visibility.kueue.x-k8s.io", "v1beta2", "localqueues", "PendingWorkloadsSummary")
+"""Kueue's own API server; the name of such an object is `<LocalQueue>/pendingworkloads`."""
+
 POD = Kind("", "v1", "pods", "Pod")
 CONFIG_MAP = Kind("", "v1", "configmaps", "ConfigMap")
 SERVICE = Kind("", "v1", "services", "Service")
@@ -85,7 +90,10 @@ CLUSTER_ROLE_BINDING = Kind(
 ADMINISTRATOR_KINDS = (SECRET, CLUSTER_ROLE, CLUSTER_ROLE_BINDING)
 """What setting up an environment writes; the operator has no right to any of them."""
 
-_BY_NAME = {(kind.api_version, kind.kind): kind for kind in (*KINDS, *ADMINISTRATOR_KINDS)}
+QUEUE_KINDS = (LOCAL_QUEUE, CLUSTER_QUEUE, PENDING_WORKLOADS)
+"""What is read of Kueue beside Workloads, where that is allowed."""
+
+_BY_NAME = {(kind.api_version, kind.kind): kind for kind in (*KINDS, *ADMINISTRATOR_KINDS, *QUEUE_KINDS)}
 
 
 def kind_of(document: Document) -> Kind:

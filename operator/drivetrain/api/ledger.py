@@ -95,6 +95,9 @@ class RunLedger(ApiModel):
     """Time that earlier incarnations held quota; the deadline counts it."""
     active_since: datetime | None = None
     """Since when the current incarnation holds quota."""
+    waited_seconds: float = 0
+    """Time in which the run was ready to go and Kueue gave it no quota."""
+    waiting_since: datetime | None = None
     gpu_seconds: float = 0
     data_version: str | None = None
     cancelled: bool = False

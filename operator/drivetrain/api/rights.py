@@ -30,6 +30,8 @@ OPERATOR: tuple[Right, ...] = (
     Right(GROUP, ("drivetrainprojects/status", "trainingruns/status", "drivetraindeployments/status"), ("patch",)),
     Right("ray.io", ("rayjobs", "rayservices"), ("list", "watch", "create", "patch", "delete")),
     Right("kueue.x-k8s.io", ("workloads",), ("list", "watch")),
+    Right("kueue.x-k8s.io", ("localqueues",), ("get",)),
+    Right("visibility.kueue.x-k8s.io", ("localqueues/pendingworkloads",), ("get",)),
     Right("", ("pods",), ("list", "watch")),
     Right("", ("configmaps",), (*_READ, "create", "patch")),
     Right("", ("serviceaccounts", "services"), ("get", "create", "patch")),

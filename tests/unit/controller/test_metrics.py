@@ -2,6 +2,8 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from drivetrain.api.documents import Document
+from drivetrain.api.kinds import TRAINING_RUN, Ref
 from drivetrain.controller.handlers.metrics import Metrics
 
 
@@ -54,6 +56,19 @@ def test_a_condition_that_changed_or_went_is_not_shown_any_more() -> None:
     metrics.show_conditions("TrainingRun", "team", "b", {})
     shown = list(metrics.conditions.values)
     assert shown == [("TrainingRun", "team", "a", "Ready", "True")]
+
+
+def test_what_a_run_cost_and_waited_is_shown_until_it_is_gone() -> None:
+    metrics = Metrics(Clock())
+    ref = Ref(TRAINING_RUN, "team", "shop-1")
+    spec: Document = {"project": "shop", "queue": {"name": "gpu-pool"}}
+    metrics.show_run(ref, {"spec": spec, "status": {"gpuSeconds": 120, "waitingSeconds": 60}})
+    metrics.show_run(ref, {"spec": spec, "status": {"gpuSeconds": 180.5, "waitingSeconds": 60}})
+    labels = (("name", "shop-1"), ("namespace", "team"), ("project", "shop"), ("queue", "gpu-pool"))
+    assert samples(metrics)["drivetrain_run_gpu_seconds", labels] == 180.5
+    assert samples(metrics)["drivetrain_run_waiting_seconds", labels] == 60.0
+    metrics.show_run(ref, None)
+    assert not metrics.gpu_seconds.values
 
 
 def test_the_age_of_a_watch_counts_from_its_last_event_or_renewal() -> None:

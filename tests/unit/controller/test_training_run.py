@@ -17,8 +17,16 @@ from drivetrain.api.documents import (
     uid_of,
     value,
 )
-from drivetrain.api.kinds import CONFIG_MAP, DRIVETRAIN_PROJECT, POD, RAY_JOB, ROLE, TRAINING_RUN, WORKLOAD
-from drivetrain.api.names import INCARNATION_ANNOTATION
+from drivetrain.api.kinds import (
+    CONFIG_MAP,
+    DRIVETRAIN_PROJECT,
+    POD,
+    RAY_JOB,
+    ROLE,
+    TRAINING_RUN,
+    WORKLOAD,
+)
+from drivetrain.api.names import INCARNATION_ANNOTATION, ray_job_name
 from drivetrain.api.runspec import RunSpec
 from drivetrain.controller.manifests.settings import Settings
 from tests.support.bench import NAMESPACE, RunBench
@@ -200,81 +208,6 @@ def test_an_approved_version_that_does_not_fit_the_project_is_not_believed(chang
     assert bench.record.finished == "Failed"
     assert bench.record.reason == "ReportInvalid"
     assert bench.record.version is None
-
-
-GPUS: dict[str, JSON] = {"workers": 2, "resourcesPerWorker": {"cpu": "1", "memory": "2Gi", "gpu": 2}}
-
-
-def prepared(bench: RunBench) -> None:
-    """Let a run with GPUs prepare its data for ten minutes."""
-    bench.look()
-    bench.job("Running", part="p")
-    bench.look()
-    bench.pass_time(minutes=10)
-    bench.tell("shop-1-a1p-x", dataVersion="d" * 32, result={"state": "Prepared"})
-    bench.look()
-
-
-def test_a_run_with_gpus_prepares_without_them_and_then_trains_in_the_same_attempt() -> None:
-    bench = RunBench(scaling=GPUS, attempts=1)
-    prepared(bench)
-    (job,) = bench.cluster.find(RAY_JOB)
-    assert name_of(job) == "shop-1-a1-t"
-    assert text(bench.read(TRAINING_RUN, "shop-1"), "status", "rayJob") == "shop-1-a1-t"
-    bench.job("Running", part="t")
-    bench.look()
-    record = bench.record
-    assert (record.attempt, record.incarnation, record.cluster) == (1, 2, "shop-1-a1t-x")
-    assert record.former_clusters == ("shop-1-a1p-x",)
-    assert record.data_version == "d" * 32
-    bench.pass_time(minutes=1)
-    bench.tell("shop-1-a1t-x", incarnation=2, result=approved())
-    bench.look()
-    assert bench.said("Ready") == ("True", "Succeeded", "Version 1 passed all gates.")
-
-
-def test_gpus_are_charged_while_the_training_part_holds_them_only() -> None:
-    bench = RunBench(scaling=GPUS)
-    prepared(bench)
-    assert bench.record.gpu_seconds == 0
-    assert bench.record.active_seconds == 600
-    bench.look()
-    bench.job("Running", part="t")
-    bench.look()
-    bench.pass_time(minutes=1)
-    bench.tell("shop-1-a1t-x", incarnation=2, result=approved())
-    bench.look()
-    assert bench.record.gpu_seconds == 4 * 60
-
-
-def test_the_training_part_waits_until_every_pod_of_the_preparing_part_is_gone() -> None:
-    bench = RunBench(scaling=GPUS)
-    bench.look()
-    bench.pod("preparing")
-    bench.job("Running", part="p")
-    bench.look()
-    bench.tell("shop-1-a1p-x", result={"state": "Prepared"})
-    bench.look()
-    bench.look()
-    assert not bench.cluster.find(RAY_JOB)
-    ready = bench.said("Ready")
-    assert ready is not None
-    assert ready[1] == "Prepared"
-    bench.drop(POD, "preparing")
-    bench.look()
-    assert [name_of(job) for job in bench.cluster.find(RAY_JOB)] == ["shop-1-a1-t"]
-
-
-def test_an_attempt_that_fails_while_it_trains_prepares_again_in_the_next() -> None:
-    bench = RunBench(scaling=GPUS)
-    prepared(bench)
-    bench.look()
-    bench.job("Failed", part="t", message="out of memory")
-    bench.look()
-    bench.pass_time(minutes=1)
-    bench.look()
-    assert [name_of(job) for job in bench.cluster.find(RAY_JOB)] == ["shop-1-a2-p"]
-    assert bench.record.failures == ("Attempt 1: the job ended without a result (out of memory).",)
 
 
 def test_a_driver_that_was_told_to_train_cannot_say_that_it_prepared() -> None:
@@ -626,7 +559,7 @@ def _with_description(bench: RunBench) -> Document:
     return {**live, "spec": {**spec, "objective": {**mapping(spec, "objective"), "description": "changed"}}}
 
 
-def _workload(bench: RunBench) -> Document:
-    labels = {"kueue.x-k8s.io/job-uid": uid_of(bench.read(RAY_JOB, "shop-1-a1"))}
+def _workload(bench: RunBench, part: str = "") -> Document:
+    labels = {"kueue.x-k8s.io/job-uid": uid_of(bench.read(RAY_JOB, ray_job_name("shop-1", 1, part)))}
     metadata: Document = {"name": "w", "namespace": NAMESPACE, "labels": labels}
     return {"apiVersion": WORKLOAD.api_version, "kind": "Workload", "metadata": metadata}

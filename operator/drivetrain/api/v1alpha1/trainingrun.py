@@ -127,6 +127,8 @@ class TrainingRunStatus(ApiModel):
     """What was judged."""
     gpu_seconds: float = 0
     """GPU-seconds charged, over all incarnations."""
+    waiting_seconds: float = 0
+    """Time in which Kueue gave no quota, over all incarnations; in whole minutes while it waits."""
     why: Text = ""
     """Why it waits, or why it failed and what to do."""
 

@@ -7,11 +7,14 @@ from datetime import datetime
 from typing import ClassVar, Generic, TypeVar
 
 from drivetrain.api.documents import Document, name_of, text, uid_of
-from drivetrain.api.errors import NotFoundError
+from drivetrain.api.errors import ForbiddenError, NotFoundError, UnavailableError
 from drivetrain.api.kinds import (
+    CLUSTER_QUEUE,
     CONFIG_MAP,
     DEPLOYMENT,
     DRIVETRAIN_PROJECT,
+    LOCAL_QUEUE,
+    PENDING_WORKLOADS,
     POD,
     RAY_JOB,
     RAY_SERVICE,
@@ -37,6 +40,7 @@ from drivetrain.controller.cluster.port import Cluster
 from drivetrain.controller.core import approvals, deployment, project, records, training_run
 from drivetrain.controller.core.observations import DeploymentObserved, ProjectObserved, RunObserved
 from drivetrain.controller.core.plan import Observed, Plan
+from drivetrain.controller.core.queueing import Line
 from drivetrain.controller.core.seniority import eldest
 from drivetrain.controller.manifests.settings import Settings
 
@@ -93,7 +97,8 @@ class TrainingRuns(_Controller[RunObserved]):
         if not over or ledger.former_clusters:
             pods = (await cluster.list(POD, namespace, {RUN_UID_LABEL: uid})).items
         workloads: tuple[Document, ...] = ()
-        if self.workload is not None and text(owner, "spec", "queue", "name") and not over:
+        queue, settled = text(owner, "spec", "queue", "name"), over and ledger.active_since is None
+        if self.workload is not None and queue and not settled:
             for job in jobs:
                 workloads += (await cluster.list(self.workload, namespace, {JOB_UID_LABEL: uid_of(job)})).items
         live |= await _read(cluster, (refs.report, *(() if over else _rights(ref))))
@@ -109,6 +114,7 @@ class TrainingRuns(_Controller[RunObserved]):
             pods=pods,
             workloads=workloads,
             kueue=self.workload is not None,
+            line=await _line(cluster, namespace, queue, waits=any(map(_waits, workloads))) if queue else None,
         )
 
     def decide(self, observed: RunObserved, now: datetime) -> Plan:
@@ -216,6 +222,28 @@ async def _of_kuberay(
         return (await cluster.list(kind, namespace, labels)).items, True
     except NotFoundError:
         return (), False
+
+
+def _waits(workload: Document) -> bool:
+    return not records.is_true(workload, "QuotaReserved")
+
+
+async def _line(cluster: Cluster, namespace: str, queue: str, *, waits: bool) -> Line:
+    """What Kueue tells about the line, asked for only while something waits; what may not be read is left out."""
+    if not waits:
+        return Line(queue)
+    pending = await _permitted(cluster, Ref(PENDING_WORKLOADS, namespace, f"{queue}/pendingworkloads"))
+    local = await _permitted(cluster, Ref(LOCAL_QUEUE, namespace, queue))
+    named = text(local or {}, "spec", "clusterQueue")
+    return Line(queue, pending, await _permitted(cluster, Ref(CLUSTER_QUEUE, "", named)) if named else None)
+
+
+async def _permitted(cluster: Cluster, ref: Ref) -> Document | None:
+    """An object that helps to explain and is needed for nothing: None where it cannot be read."""
+    try:
+        return await cluster.get(ref)
+    except (ForbiddenError, NotFoundError, UnavailableError):
+        return None
 
 
 async def _naming(cluster: Cluster, kind: Kind, namespace: str, project_name: str) -> tuple[Document, ...]:

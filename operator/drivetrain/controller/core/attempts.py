@@ -60,13 +60,36 @@ def _opened(ledger: RunLedger, now: datetime, *, queued: bool) -> RunLedger:
             "former_clusters": _former(ledger),
             "attempt_started_at": now,
             "active_since": None if queued else now,
+            "waiting_since": now if queued else None,
         }
     )
 
 
-def admitted(ledger: RunLedger, now: datetime) -> RunLedger:
-    """Quota is held from now on."""
-    return ledger if ledger.active_since is not None else ledger.model_copy(update={"active_since": now})
+def admitted(ledger: RunLedger, since: datetime) -> RunLedger:
+    """Quota is held, since this time."""
+    if ledger.active_since is not None:
+        return ledger
+    began = max(since, ledger.attempt_started_at) if ledger.attempt_started_at else since
+    return _waited(ledger, began).model_copy(update={"active_since": began})
+
+
+def waiting(ledger: RunLedger, since: datetime, gpus: int) -> RunLedger:
+    """Quota is not held, or no longer, since this time."""
+    if ledger.active_since is not None:
+        return charged(ledger, since, gpus).model_copy(update={"waiting_since": since})
+    return ledger if ledger.waiting_since is not None else ledger.model_copy(update={"waiting_since": since})
+
+
+def waited_total(ledger: RunLedger, now: datetime) -> float:
+    """Seconds without quota, over all attempts."""
+    return _waited(ledger, now).waited_seconds
+
+
+def _waited(ledger: RunLedger, until: datetime) -> RunLedger:
+    if ledger.waiting_since is None:
+        return ledger
+    seconds = max((until - ledger.waiting_since).total_seconds(), 0.0)
+    return ledger.model_copy(update={"waited_seconds": ledger.waited_seconds + seconds, "waiting_since": None})
 
 
 def charged(ledger: RunLedger, now: datetime, gpus: int) -> RunLedger:
@@ -100,7 +123,8 @@ def renewed(ledger: RunLedger, now: datetime, gpus: int) -> RunLedger:
 
 def closed(ledger: RunLedger, now: datetime, gpus: int, *, failure: str | None) -> RunLedger:
     """End the attempt. None: it was not the work's fault, and does not count."""
-    ledger = charged(ledger, now, gpus).model_copy(update={"attempt_started_at": None, "part": ""})
+    ledger = _waited(charged(ledger, now, gpus), now)
+    ledger = ledger.model_copy(update={"attempt_started_at": None, "part": ""})
     if failure is None:
         return ledger.model_copy(update={"uncounted": ledger.uncounted + 1})
     failures = (*ledger.failures, clipped(f"Attempt {ledger.attempt}: {failure}"))[-FAILURES:]
@@ -110,7 +134,6 @@ def closed(ledger: RunLedger, now: datetime, gpus: int, *, failure: str | None) 
 def finished(
     ledger: RunLedger,
     now: datetime,
-    gpus: int,
     *,
     state: Literal["Approved", "Refused", "Failed"],
     reason: str,
@@ -118,8 +141,8 @@ def finished(
     version: VersionReference | None = None,
     lever_effect: Literal["Experimental", "Observational"] | None = None,
 ) -> RunLedger:
-    """End the run."""
-    return charged(ledger, now, gpus).model_copy(
+    """End the run; what it holds is charged until it is given back."""
+    return _waited(ledger, now).model_copy(
         update={
             "attempt_started_at": None,
             "finished_at": now,

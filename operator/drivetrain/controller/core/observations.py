@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from drivetrain.api.documents import Document
 from drivetrain.api.kinds import Ref
+from drivetrain.controller.core.queueing import Line
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class RunObserved:
     """Kueue's Workloads for the RayJobs."""
     kueue: bool
     """Whether the API server serves Workloads."""
+    line: Line | None = None
+    """Where the run stands in its queue; None without one."""
 
 
 @dataclass(frozen=True, slots=True)

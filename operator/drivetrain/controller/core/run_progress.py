@@ -72,13 +72,11 @@ def progress(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
        all attempts are used up.
     """
     if ledger.finished:
-        return ledger
+        return _given_back(ledger, facts, now)
     if facts.cancel:
         answered = {**ledger.answered, CANCEL_ANNOTATION: facts.cancel}
         ledger = ledger.model_copy(update={"cancelled": True, "answered": answered})
-        return attempts.finished(
-            ledger, now, facts.gpus, state="Failed", reason="Cancelled", message="Cancelled on request."
-        )
+        return attempts.finished(ledger, now, state="Failed", reason="Cancelled", message="Cancelled on request.")
     if attempts.is_open(ledger):
         return _follow(ledger, facts, now)
     if facts.run.spec.suspend:
@@ -87,7 +85,6 @@ def progress(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
         return attempts.finished(
             ledger,
             now,
-            facts.gpus,
             state="Failed",
             reason="AttemptsExhausted",
             message=f"{ledger.failures[-1]} No attempts are left." if ledger.failures else "No attempts are left.",
@@ -118,17 +115,32 @@ def _follow(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
         return attempts.closed(ledger, now, facts.gpus, failure="its RayJob is gone.")
     if is_deleting(job):
         return attempts.closed(ledger, now, facts.gpus, failure="its RayJob was deleted.")
-    ledger = attempts.admitted(ledger, now) if facts.quota.reserved else attempts.charged(ledger, now, facts.gpus)
+    if facts.quota.reserved:
+        ledger = attempts.admitted(ledger, facts.quota.since or now)
+    else:
+        ledger = attempts.waiting(ledger, facts.quota.ended or now, facts.gpus)
     if attempts.active_now(ledger, now) >= RENEWED_AFTER.total_seconds() and secret_awaited(facts, now):
         ledger = attempts.renewed(ledger, now, facts.gpus)
     return _judge(ledger, facts, now)
+
+
+def _given_back(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
+    """Charge a finished run for what its last job held until Kueue, or KubeRay without a queue, says that it ended."""
+    if ledger.active_since is None:
+        return ledger
+    if facts.job is None or is_deleting(facts.job):
+        return attempts.charged(ledger, now, facts.gpus)
+    ended = facts.quota.ended if facts.queued else moment(text(facts.job, "status", "endTime"))
+    if ended is None and facts.phase in ENDED:
+        ended = now
+    return attempts.charged(ledger, ended, facts.gpus) if ended is not None else ledger
 
 
 def _judge(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
     """Close or finish an attempt whose job went wrong or whose time is up."""
     if facts.phase == "ValidationFailed":
         message = text(facts.job or {}, "status", "message") or "KubeRay refuses the RayJob."
-        return attempts.finished(ledger, now, facts.gpus, state="Failed", reason="RayJobInvalid", message=message)
+        return attempts.finished(ledger, now, state="Failed", reason="RayJobInvalid", message=message)
     if facts.phase in ENDED:
         ended = moment(text(facts.job or {}, "status", "endTime")) or ledger.attempt_started_at or now
         if now < ended + RESULT_WITHIN:
@@ -139,7 +151,6 @@ def _judge(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
         return attempts.finished(
             ledger,
             now,
-            facts.gpus,
             state="Failed",
             reason="DeadlineExceeded",
             message="The run used up its deadline. Raise spec.deadline in another run, or make it smaller.",
@@ -170,7 +181,7 @@ def _settle(ledger: RunLedger, facts: RunFacts, result: RunResult, now: datetime
     if result.state == "Failed":
         if not result.permanent:
             return attempts.closed(ledger, now, facts.gpus, failure=f"{reason}: {result.message}")
-        return attempts.finished(ledger, now, facts.gpus, state="Failed", reason=reason, message=result.message)
+        return attempts.finished(ledger, now, state="Failed", reason=reason, message=result.message)
     version = None
     if result.version and result.digest:
         version = VersionReference(version=result.version, digest=result.digest, run=facts.owner.name)
@@ -180,7 +191,6 @@ def _settle(ledger: RunLedger, facts: RunFacts, result: RunResult, now: datetime
         return attempts.finished(
             ledger,
             now,
-            facts.gpus,
             state="Refused",
             reason="GateFailed",
             message=message,
@@ -188,11 +198,10 @@ def _settle(ledger: RunLedger, facts: RunFacts, result: RunResult, now: datetime
             lever_effect=result.lever_effect,
         )
     if fault := _misfit(facts.spec, result):
-        return attempts.finished(ledger, now, facts.gpus, state="Failed", reason="ReportInvalid", message=fault)
+        return attempts.finished(ledger, now, state="Failed", reason="ReportInvalid", message=fault)
     return attempts.finished(
         ledger,
         now,
-        facts.gpus,
         state="Approved",
         reason="Succeeded",
         message=f"Version {result.version} passed all gates.",

@@ -139,7 +139,7 @@ def facts_of(
         jobs=observed.ray_jobs,
         pods=observed.pods,
         report=report,
-        quota=quota(workload) if queue else NOT_QUEUED,
+        quota=quota(workload, observed.line) if queue and observed.line else NOT_QUEUED,
         queued=queue,
         cancel=unanswered(observed.owner, CANCEL_ANNOTATION, dict(ledger.answered)),
         gpus=0 if ledger.part == "p" else spec.spec.gpus,
@@ -273,8 +273,14 @@ def status_of(observed: RunObserved, facts: RunFacts, ledger: RunLedger, now: da
         mlflow_run=report.mlflow_run if report else None,
         gates=report.gates if report else (),
         gpu_seconds=round(charged, 3),
+        waiting_seconds=_in_steps(attempts.waited_total(ledger, now), running=ledger.waiting_since is not None),
         why=clipped(why),
     )
+
+
+def _in_steps(seconds: float, *, running: bool) -> float:
+    """A time that goes on in whole minutes, so that it alone is not a write every second."""
+    return seconds // _GPU_MINUTE * _GPU_MINUTE if running else round(seconds, 3)
 
 
 def _progress(report: TrainingReport | None, ledger: RunLedger) -> Progress:

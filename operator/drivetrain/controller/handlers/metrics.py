@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from drivetrain.api.documents import Document, text, value
+from drivetrain.api.kinds import Ref
+
 Labels: TypeAlias = tuple[str, ...]
 
 DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -32,8 +35,8 @@ class Series:
         """Return the series as text lines."""
         yield f"# HELP {self.name} {self.description}"
         yield f"# TYPE {self.name} {self.type}"
-        for labels, value in sorted(self.values.items()):
-            yield f"{self.name}{_labels(zip(self.label_names, labels, strict=True))} {value:.10g}"
+        for labels, amount in sorted(self.values.items()):
+            yield f"{self.name}{_labels(zip(self.label_names, labels, strict=True))} {amount:.10g}"
 
 
 @dataclass(slots=True)
@@ -108,6 +111,12 @@ class Metrics:
             ("kind", "namespace", "name", "type", "status"),
         )
 
+        run = ("namespace", "project", "name", "queue")
+        self.gpu_seconds = Series("drivetrain_run_gpu_seconds", "GPUs by the time that a run held them.", "gauge", run)
+        self.waiting_seconds = Series(
+            "drivetrain_run_waiting_seconds", "How long a run was ready to go and had no quota.", "gauge", run
+        )
+
     def observe_request(self, verb: str, resource: str, status: int, seconds: float) -> None:
         """Count one request to the API server."""
         self.requests.add(verb, resource, str(status))
@@ -130,6 +139,16 @@ class Metrics:
         for condition, status in conditions.items():
             self.conditions.set(kind, namespace, name, condition, status, value=1.0)
 
+    def show_run(self, ref: Ref, owner: Document | None) -> None:
+        """Replace what one run has cost and waited; None: it is gone."""
+        for series, part in ((self.gpu_seconds, "gpuSeconds"), (self.waiting_seconds, "waitingSeconds")):
+            for labels in [labels for labels in series.values if (labels[0], labels[2]) == (ref.namespace, ref.name)]:
+                del series.values[labels]
+            amount = value(owner or {}, "status", part)
+            if owner is not None and isinstance(amount, int | float):
+                project, queue = text(owner, "spec", "project"), text(owner, "spec", "queue", "name")
+                series.set(ref.namespace, project, ref.name, queue, value=amount)
+
     def text(self) -> str:
         """Return everything in the Prometheus text format."""
         for resource in self._watched_at:
@@ -137,5 +156,6 @@ class Metrics:
         parts = (
             *(self.reconciles, self.durations, self.requests, self.request_durations),
             *(self.queue_depth, self.queue_age, self.watch_age, self.leader, self.conditions),
+            *(self.gpu_seconds, self.waiting_seconds),
         )
         return "\n".join(line for part in parts for line in part.lines()) + "\n"

@@ -42,6 +42,8 @@ class Reconciled:
     wake_after: timedelta | None = None
     conditions: Mapping[str, str] | None = None
     """Type to status; None: the object does not exist."""
+    owner: Document | None = None
+    """The object with the status that is stored now."""
 
 
 async def reconcile(controller: Controller[O], cluster: Cluster, ref: Ref, now: datetime, identity: str) -> Reconciled:
@@ -56,7 +58,7 @@ async def reconcile(controller: Controller[O], cluster: Cluster, ref: Ref, now: 
     plan = controller.decide(observed, now)
     status = await carry_out(plan, observed, cluster, now, identity)
     conditions = {text(each, "type"): text(each, "status") for each in documents(status, "conditions")}
-    return Reconciled(plan.wake_after, conditions)
+    return Reconciled(plan.wake_after, conditions, {**observed.owner, "status": status})
 
 
 async def carry_out(plan: Plan, observed: Observed, cluster: Cluster, now: datetime, identity: str) -> Document:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from drivetrain.api.documents import Document
 from drivetrain.api.errors import ClusterError, ComponentError, ConflictError, FencedError
-from drivetrain.api.kinds import Kind, Ref
+from drivetrain.api.kinds import TRAINING_RUN, Kind, Ref
 from drivetrain.controller.cluster.port import Cluster
 from drivetrain.controller.core.plan import Observed
 from drivetrain.controller.handlers.metrics import Metrics
@@ -135,6 +135,8 @@ class Operator:
         self._metrics.durations.observe(kind, seconds=asyncio.get_running_loop().time() - started)
         self._metrics.reconciles.add(kind, "success")
         self._metrics.show_conditions(kind, ref.namespace, ref.name, reconciled.conditions or {})
+        if ref.kind == TRAINING_RUN:
+            self._metrics.show_run(ref, reconciled.owner)
         return None if reconciled.wake_after is None else reconciled.wake_after.total_seconds()
 
     def _failed(self, ref: Ref, error: Exception, delay: float) -> None:
