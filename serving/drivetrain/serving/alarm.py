@@ -1,8 +1,18 @@
 """When a detector's word counts."""
 
 from dataclasses import dataclass
+from typing import Final, Literal
 
 from drivetrain.evidence.calibration import Severity
+
+YEAR_DAYS: Final = 365.0
+WARN_FACTOR: Final = 10.0
+"""A warning may be wrong ten times as often as a severe alarm."""
+NAMES: Final[dict[Severity, Literal["None", "Warn", "Severe"]]] = {
+    Severity.NONE: "None",
+    Severity.WARN: "Warn",
+    Severity.SEVERE: "Severe",
+}
 
 
 @dataclass(slots=True)

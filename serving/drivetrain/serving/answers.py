@@ -6,11 +6,12 @@ import numpy as np
 import orjson
 
 from drivetrain.api.policy import Policy
-from drivetrain.levers.grid import Column, Floats
-from drivetrain.serving.contract import Booleans, RowProblem, Rows, RowsError, declared_bounds, objects
+from drivetrain.levers.grid import Booleans, Column, Floats
+from drivetrain.serving.contract import declared_bounds
 from drivetrain.serving.decisions import Decisions
 from drivetrain.serving.graph import out_of_domain
 from drivetrain.serving.loader import Variant
+from drivetrain.serving.rows import RowProblem, Rows, RowsError, objects
 from drivetrain.serving.view import Serving
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY

@@ -1,95 +1,38 @@
-"""What a request must carry, from the contracts of the policies that serve; rows of JSON become typed columns."""
+"""What a request must carry, from the contracts of the policies that serve."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import chain
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from drivetrain.api import expression
-from drivetrain.api.errors import DrivetrainError
 from drivetrain.api.model import ModelContract
 from drivetrain.api.policy import Policy
 from drivetrain.api.v1alpha1.dataset import Column as DeclaredColumn
-from drivetrain.api.v1alpha1.dataset import ColumnType
 from drivetrain.api.v1alpha1.lever import Lever
+from drivetrain.levers.grid import Booleans, Column
+from drivetrain.serving.rows import (
+    PROBLEM_LIMIT,
+    TODAY,
+    Field,
+    RowProblem,
+    Rows,
+    RowsError,
+    documents_of,
+    lever_column,
+    missing,
+    typed_column,
+    unit_of,
+)
 
-Objects: TypeAlias = NDArray[np.object_]
-Floats: TypeAlias = NDArray[np.float64]
-Booleans: TypeAlias = NDArray[np.bool_]
-Column: TypeAlias = Floats | Objects
-
-ROW_LIMIT: Final = 1000
-TEXT_LIMIT: Final = 1024
-PROBLEM_LIMIT: Final = 20
-TODAY: Final = "today"
-
-_MISSING: Final = object()
-_KINDS: Final[Mapping[ColumnType, tuple[frozenset[type], str]]] = {
-    "Integer": (frozenset({int, float}), "a whole number"),
-    "Float": (frozenset({int, float}), "a number"),
-    "Boolean": (frozenset({bool}), "true or false"),
-    "String": (frozenset({str}), "text"),
-    "Timestamp": (frozenset({str}), "a time such as 2026-05-04T10:00:00Z"),
-}
 _REFUSED_ROLES: Final = {
     "Lever": "is a lever; the endpoint sets it. Send today's action under 'today'.",
     "Derived": "is derived; the endpoint computes it.",
     "AfterAction": "is only known after the action; report it to /v1/outcomes.",
     "Assignment": "is logged by the endpoint itself.",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class RowProblem:
-    """One fault of a request: which row, which field, and why."""
-
-    row: int
-    field: str
-    cause: str
-
-
-class RowsError(DrivetrainError):
-    """Rows that break the contract; nothing of the call is decided or logged."""
-
-    def __init__(self, problems: Sequence[RowProblem]) -> None:
-        first = problems[0]
-        super().__init__(f"Row {first.row}, field {first.field}: {first.cause}")
-        self.problems = tuple(problems)
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One field of a request row."""
-
-    name: str
-    type: ColumnType
-    nullable: bool
-    required: bool
-    why: str
-    """Who needs it, for the documentation page."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Rows:
-    """Validated rows, column by column. Numbers and booleans are float64 with NaN for null, the rest objects with None.
-
-    A column that no row carries is absent. `units` are texts, None where the objective names no unit."""
-
-    count: int
-    columns: Mapping[str, Column]
-    units: tuple[str, ...] | None
-    today: Mapping[str, Column]
-    """Lever to [rows] where at least one row sent today's action."""
-    sent_today: Booleans
-    """[rows]"""
-    complete_for_candidate: Booleans
-    """Whether the row has every column that the candidate needs, [rows]."""
-    ignored: tuple[str, ...] = ()
-    """Fields that no policy knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +53,7 @@ class RequestContract:
         A field that no policy knows is ignored and named in the answer: refusing it would turn the end of a rollout
         into an outage, since callers go on sending the columns that only the rejected candidate knew.
         """
-        documents = _documents(rows)
+        documents = documents_of(rows)
         problems: list[RowProblem] = []
         unknown = set(chain.from_iterable(documents)) - self.fields.keys() - {TODAY}
         for name in sorted(unknown & self.refused.keys()):
@@ -118,13 +61,13 @@ class RequestContract:
             problems.append(RowProblem(row, name, self.refused[name]))
         columns: dict[str, Column] = {}
         for field in self.fields.values():
-            column = _column(field, documents, problems)
+            column = typed_column(field, documents, problems)
             if column is not None:
                 columns[field.name] = column
         today, sent = self._today(documents, problems)
         units = None
         if self.unit is not None and not problems:
-            units = tuple(_unit(document[self.unit]) for document in documents)
+            units = tuple(unit_of(document[self.unit]) for document in documents)
         if problems:
             problems.sort(key=lambda problem: problem.row)
             raise RowsError(problems[:PROBLEM_LIMIT])
@@ -164,7 +107,7 @@ class RequestContract:
                 problems.append(RowProblem(index, TODAY, f"must map each lever ({wanted}) to a value."))
                 return {}, sent
             actions.append(action)
-        return {lever.name: _lever_column(lever, actions, sent, problems) for lever in self.levers}, sent
+        return {lever.name: lever_column(lever, actions, sent, problems) for lever in self.levers}, sent
 
 
 def contract_of(
@@ -219,13 +162,6 @@ def contract_of(
     )
 
 
-def missing(column: Column) -> Booleans:
-    """Which elements are null."""
-    if column.dtype == object:
-        return np.array([value is None for value in column], dtype=bool)
-    return np.isnan(column.astype(np.float64))
-
-
 def _needed(policy: Policy, model: ModelContract | None) -> set[str]:
     texts = [policy.objective.value]
     texts += [constraint.expression for constraint in policy.objective.constraints if constraint.expression]
@@ -266,112 +202,6 @@ def _why(name: str, needed: set[str], wanted: set[str], unit: str | None) -> str
     return (
         "the candidate needs it; rows without it stay out of the comparison" if name in wanted else "logged when sent"
     )
-
-
-def _documents(rows: object) -> list[dict[str, object]]:
-    if not isinstance(rows, list) or not rows:
-        raise RowsError([RowProblem(0, "rows", "must be a list of at least one row.")])
-    if len(rows) > ROW_LIMIT:
-        raise RowsError([RowProblem(ROW_LIMIT, "rows", f"has {len(rows)} rows; a call takes at most {ROW_LIMIT}.")])
-    for index, row in enumerate(rows):
-        if type(row) is not dict:
-            raise RowsError([RowProblem(index, "rows", "must be an object of fields.")])
-    return rows
-
-
-def _column(field: Field, documents: Sequence[Mapping[str, object]], problems: list[RowProblem]) -> Column | None:
-    name = field.name
-    values = [document.get(name, _MISSING) for document in documents]
-    kinds = set(map(type, values))
-    if object in kinds:  # only the mark of a missing field is a bare object
-        if field.required:
-            problems.append(RowProblem(values.index(_MISSING), name, f"is missing: {field.why}."))
-            return None
-        if kinds == {object}:
-            return None
-        values = [None if value is _MISSING else value for value in values]
-        kinds = set(map(type, values))
-    allowed, wanted = _KINDS[field.type]
-    nulls = type(None) in kinds
-    if nulls and not field.nullable and field.required:
-        problems.append(RowProblem(values.index(None), name, "is null, and must not be."))
-        return None
-    if not kinds <= allowed | {type(None)}:
-        row = next(index for index, value in enumerate(values) if value is not None and type(value) not in allowed)
-        problems.append(RowProblem(row, name, f"is {_shown(values[row])}, and must be {wanted}."))
-        return None
-    return _typed(field, values, problems)
-
-
-def _typed(field: Field, values: Sequence[object], problems: list[RowProblem]) -> Column | None:
-    if field.type == "String":
-        texts = objects(values)
-        for row, value in enumerate(values):
-            if isinstance(value, str) and len(value) > TEXT_LIMIT:
-                problems.append(RowProblem(row, field.name, f"is longer than {TEXT_LIMIT} characters."))
-                return None
-        return texts
-    if field.type == "Timestamp":
-        times: list[object] = []
-        for row, value in enumerate(values):
-            try:
-                times.append(None if value is None else _instant(str(value)))
-            except ValueError:
-                problems.append(
-                    RowProblem(row, field.name, f"is {_shown(value)}, and must be {_KINDS['Timestamp'][1]}.")
-                )
-                return None
-        return objects(times)
-    numbers = np.array(values, dtype=np.float64)  # None becomes NaN
-    if field.type == "Integer":
-        broken = ~np.isnan(numbers) & (numbers != np.floor(numbers))
-        if broken.any():
-            row = int(np.argmax(broken))
-            problems.append(RowProblem(row, field.name, f"is {_shown(values[row])}, and must be a whole number."))
-            return None
-    return numbers
-
-
-def objects(values: Iterable[object]) -> Objects:
-    """An array that holds the values as they are."""
-    listed = list(values)
-    column: Objects = np.empty(len(listed), dtype=object)
-    column[:] = listed
-    return column
-
-
-def _lever_column(
-    lever: Lever, actions: Sequence[Mapping[str, object]], sent: Booleans, problems: list[RowProblem]
-) -> Column:
-    values = [action[lever.name] for action in actions]
-    rows = np.flatnonzero(sent)
-    text = lever.type == "Categorical"
-    for row, value in zip(rows.tolist(), values, strict=True):
-        if type(value) not in ((str,) if text else (int, float)):
-            wanted = "text" if text else "a number"
-            problems.append(RowProblem(row, f"{TODAY}.{lever.name}", f"is {_shown(value)}, and must be {wanted}."))
-            return objects([])
-    if text:
-        column: Column = np.empty(len(sent), dtype=object)
-        column[rows] = objects(values)
-        return column
-    numbers = np.full(len(sent), np.nan)
-    numbers[rows] = np.array(values, dtype=np.float64)
-    return numbers
-
-
-def _unit(value: object) -> str:
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _instant(text: str) -> datetime:
-    instant = datetime.fromisoformat(text)
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def declared_bounds(columns: Iterable[DeclaredColumn]) -> dict[str, tuple[float | None, float | None]]:

@@ -10,10 +10,11 @@ from drivetrain.levers.choice import NO_ACTION
 from drivetrain.levers.exploration import ActionDistribution
 from drivetrain.levers.grid import Booleans, Column, Floats, Integers
 from drivetrain.levers.valuation import Valuation
-from drivetrain.serving.contract import Rows, declared_bounds
+from drivetrain.serving.contract import declared_bounds
 from drivetrain.serving.drawing import Acting, Draws, at_action, either
 from drivetrain.serving.graph import Graph, out_of_domain
 from drivetrain.serving.loader import Variant
+from drivetrain.serving.rows import Rows
 from drivetrain.serving.scoring import ArmScore, Contexts, distinct, expected, score_baseline, score_model
 from drivetrain.serving.view import Serving
 

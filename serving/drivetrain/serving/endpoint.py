@@ -13,8 +13,8 @@ from starlette.types import Message, Receive, Scope, Send
 from drivetrain.api.errors import StoreError
 from drivetrain.serving import inference, openapi
 from drivetrain.serving.access import Keys, Purpose, TokenBucket
-from drivetrain.serving.contract import RowProblem, RowsError
 from drivetrain.serving.replica import NotReadyError, Number, Replica
+from drivetrain.serving.rows import RowProblem, RowsError
 
 BODY_LIMIT: Final = 8 * 1024 * 1024
 INLINE_ROWS: Final = 8

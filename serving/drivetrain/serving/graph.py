@@ -20,9 +20,9 @@ from drivetrain.api.model import (
     InputColumn,
     ModelContract,
 )
-from drivetrain.levers.grid import ActionGrid
-from drivetrain.serving.contract import Booleans, Column, Floats, missing, objects
+from drivetrain.levers.grid import ActionGrid, Booleans, Column, Floats
 from drivetrain.serving.grid_cache import GridCache
+from drivetrain.serving.rows import missing, objects
 
 OUTPUTS: Final = (CHOOSE_OUTPUT, VALUE_OUTPUT, MEAN_OUTPUT)
 

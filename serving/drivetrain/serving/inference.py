@@ -8,9 +8,11 @@ import numpy as np
 import orjson
 
 from drivetrain.api.model import MEAN_OUTPUT, InputColumn
-from drivetrain.serving.contract import ROW_LIMIT, Column, RowProblem, RowsError, declared_bounds, objects
+from drivetrain.levers.grid import Column
+from drivetrain.serving.contract import declared_bounds
 from drivetrain.serving.graph import Graph, out_of_domain
 from drivetrain.serving.loader import Variant
+from drivetrain.serving.rows import ROW_LIMIT, RowProblem, RowsError, objects
 from drivetrain.serving.view import Serving
 
 OUT_OF_DOMAIN_OUTPUT: Final = "outOfDomain"

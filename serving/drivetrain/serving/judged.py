@@ -14,8 +14,8 @@ from drivetrain.api.runspec import objective_hash
 from drivetrain.evidence.intervals import Bounds
 from drivetrain.levers.grid import Booleans, Column, Floats
 from drivetrain.levers.valuation import Valuation
-from drivetrain.serving.contract import objects
 from drivetrain.serving.maturation import Cohort
+from drivetrain.serving.rows import objects
 
 
 @dataclass(frozen=True, slots=True, eq=False)

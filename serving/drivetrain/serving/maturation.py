@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from drivetrain.api import decision_log as log
 from drivetrain.levers.grid import Booleans, Column, Floats
-from drivetrain.serving.contract import objects
 from drivetrain.serving.identity import issued_at
+from drivetrain.serving.rows import objects
 
 FIXED: Final = (
     log.DECISION_ID,

@@ -3,7 +3,7 @@
 import html
 from typing import Any, Final
 
-from drivetrain.serving.contract import ROW_LIMIT, TODAY, Field
+from drivetrain.serving.rows import ROW_LIMIT, TODAY, Field
 from drivetrain.serving.view import Serving
 
 _TYPES: Final[dict[str, dict[str, str]]] = {

@@ -13,10 +13,10 @@ from drivetrain.api import decision_log as log
 from drivetrain.api import layout
 from drivetrain.api.policy import Policy
 from drivetrain.api.v1alpha1.dataset import Column as DeclaredColumn
-from drivetrain.serving.contract import PROBLEM_LIMIT, ROW_LIMIT, RowProblem, RowsError
 from drivetrain.serving.identity import Signer
 from drivetrain.serving.journal import Upload
 from drivetrain.serving.records import object_place, parquet
+from drivetrain.serving.rows import PROBLEM_LIMIT, ROW_LIMIT, RowProblem, RowsError
 
 BOOK_LIMIT: Final = 500_000
 """Decisions whose reports are remembered."""

@@ -16,7 +16,6 @@ from drivetrain.api.policy import EndpointConfig
 from drivetrain.serving import answers
 from drivetrain.serving.adjustments import Adjustments, adjustments_key, read_adjustments
 from drivetrain.serving.clock import now
-from drivetrain.serving.contract import RowProblem, Rows, RowsError
 from drivetrain.serving.decisions import decide
 from drivetrain.serving.identity import KEY_BYTES, Signer, signing_key
 from drivetrain.serving.journal import Journal, recover
@@ -24,6 +23,7 @@ from drivetrain.serving.loader import Variant, compiled, load_variant, read_poli
 from drivetrain.serving.metrics import Metrics
 from drivetrain.serving.outcomes import Outcome, OutcomeContract, encode_outcomes
 from drivetrain.serving.records import encode_segment, frame, header
+from drivetrain.serving.rows import RowProblem, Rows, RowsError
 from drivetrain.serving.settings import Settings
 from drivetrain.serving.view import Serving
 from drivetrain.store import ObjectStore

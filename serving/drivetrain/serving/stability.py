@@ -1,7 +1,7 @@
 """Drift since the stable policy's promotion: who comes, how they respond, and what the policy is worth."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 import numpy as np
@@ -18,25 +18,18 @@ from drivetrain.evidence.calibration import (
     SliceReading,
 )
 from drivetrain.evidence.canary import Outcomes
-from drivetrain.evidence.covariate import ColumnEvidence, CovariatePlan, judge
 from drivetrain.evidence.detector import average_run_length
-from drivetrain.evidence.histogram import Bins, Histogram
 from drivetrain.evidence.intervals import Bounds, OutOfBoundsError
 from drivetrain.levers.assignment import Arm
 from drivetrain.levers.grid import Booleans, Floats
-from drivetrain.serving.alarm import Alarm
+from drivetrain.serving.alarm import NAMES, WARN_FACTOR, YEAR_DAYS, Alarm
 from drivetrain.serving.arrivals import Doubt
+from drivetrain.serving.covariates import Covariates
 from drivetrain.serving.judged import Judged, Realised
 from drivetrain.serving.maturation import Cohort, instant
 
-_YEAR_DAYS: Final = 365.0
-_WARN_FACTOR: Final = 10.0
-"""A warning may be wrong ten times as often as a severe alarm."""
-_SEVERE_DISTANCE: Final = 2.5
-"""A severe covariate drift is this many times the distance from which drift matters (0.25 where that is 0.1)."""
 _MOST_SNAPSHOTS: Final = 64
 """Beyond as many, going back may go further than was needed."""
-_NAMES: Final = {Severity.NONE: "None", Severity.WARN: "Warn", Severity.SEVERE: "Severe"}
 
 
 class Stability:
@@ -47,41 +40,28 @@ class Stability:
         self._stable = stable
         self.since = since
         monitoring = config.monitoring
-        rows_per_year = monitoring.decisions_per_day * _YEAR_DAYS
+        rows_per_year = monitoring.decisions_per_day * YEAR_DAYS
         drift = monitoring.drift
         self._run_lengths = {
             "calibration": _run_lengths(drift.calibration.false_alarms_per_year, rows_per_year),
             "kpi": _run_lengths(drift.kpi.false_alarms_per_year, rows_per_year),
         }
         self._calibration, self._kpi_drop = self._detectors()
+        self._covariates = Covariates(monitoring, stable.reference)
         self._confirmation = stable.policy.objective.kpi.matures_after.total_seconds()
         self._alarms = {"calibration": Alarm(), "kpi": Alarm()}
         self._snapshots: list[tuple[float, dict[str, Any]]] = []
-        rate = drift.covariate.false_alarms_per_year
-        windows = timedelta(days=_YEAR_DAYS) / monitoring.window
-        chances = CovariatePlan.of_rates(
-            warn_per_year=rate * _WARN_FACTOR, severe_per_year=rate, windows_per_year=windows
-        )
-        least = drift.covariate.minimum_distance
-        self._covariate_plan = CovariatePlan(
-            least, _SEVERE_DISTANCE * least, min(chances.warn_alpha, 0.5), min(chances.severe_alpha, 0.05)
-        )
-        self._bins = {
-            column.name: (
-                Bins(edges=column.edges, levels=column.categories),
-                Histogram((*column.counts, column.nulls)),
-            )
-            for column in (stable.reference.columns if stable.reference is not None else ())
-            if sum(column.counts) + column.nulls >= 100
-        }
-        self._window: int | None = None
-        self._columns: dict[str, ColumnEvidence] = {}
-        self._batches = 0
         self._message = ""
         self._halted = False
 
     def configure(self, config: EndpointConfig) -> None:
         """Takes over a changed configuration of the same stable policy."""
+        monitoring = config.monitoring
+        if (monitoring.window, monitoring.drift.covariate) != (
+            self._config.monitoring.window,
+            self._config.monitoring.drift.covariate,
+        ):
+            self._covariates = Covariates(monitoring, self._stable.reference)
         self._config = config
 
     def feed(self, cohort: Cohort, outcome: Realised, doubt: Doubt) -> None:
@@ -103,8 +83,7 @@ class Stability:
             self._feed_outcomes(cohort, outcome, certain)
             for name, severity in self._severities().items():
                 self._alarms[name].heard(severity, float(times[certain][-1]))
-        if self._bins:
-            self._feed_covariates(cohort.where(recent))
+        self._covariates.feed(cohort.where(recent))
 
     def _feed_outcomes(self, cohort: Cohort, outcome: Realised, recent: Booleans) -> None:
         policy = np.asarray(cohort.texts(log.POLICY) == self._stable.hash, dtype=bool)
@@ -128,7 +107,7 @@ class Stability:
         `trouble` says why outcomes cannot be compared with the past now.
         """
         calibration, kpi = self._calibration_evidence(), self._kpi_evidence()
-        covariate = self._covariate_evidence()
+        covariate = self._covariates.evidence()
         miscalibrated = self._calibration is not None and self._calibration.report().miscalibrated
         if trouble:
             calibration, kpi = (_silenced(part, trouble) for part in (calibration, kpi))
@@ -143,22 +122,15 @@ class Stability:
         return {
             "stable": self._stable.hash,
             "outcomes": self._outcome_state(),
-            "window": self._window,
-            "columns": {name: column.state() for name, column in self._columns.items()},
-            "batches": self._batches,
+            "covariates": self._covariates.state(),
             "halted": [self._halted, self._message],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes on from a state of the same policy."""
         self._restore_outcomes(state["outcomes"])
-        self._batches = state["batches"]
+        self._covariates.restore(state["covariates"])
         self._halted, self._message = state["halted"]
-        if state["window"] is not None:
-            self._open_window(state["window"])
-            for name, column in state["columns"].items():
-                if name in self._columns:
-                    self._columns[name].restore(column)
 
     def _detectors(self) -> tuple[Calibration | None, KpiDrop | None]:
         """New detectors of what outcomes tell, as far as the policy and its bounds allow them."""
@@ -249,31 +221,6 @@ class Stability:
         outcomes = Outcomes(sign * kpi, sign * np.where(known, m_holdout, 0.0), sign * np.where(known, m_policy, 0.0))
         self._kpi_drop.update(in_policy, policy / (policy + holdout), outcomes, cohort.seconds)
 
-    def _feed_covariates(self, cohort: Cohort) -> None:
-        length = self._config.monitoring.window.total_seconds()
-        windows = np.floor(cohort.seconds / length).astype(np.int64)
-        for window in np.unique(windows).tolist():
-            if self._window is None or window > self._window:
-                self._open_window(window)
-            rows = cohort.where(windows == window)
-            self._batches += 1
-            for name, column in self._columns.items():
-                column.update(self._histogram(name, rows), np.random.default_rng([self._batches, _seed(name)]))
-
-    def _open_window(self, window: int) -> None:
-        self._window = window
-        self._columns = {
-            name: ColumnEvidence(reference, np.random.default_rng([window, _seed(name)]))
-            for name, (_, reference) in self._bins.items()
-        }
-
-    def _histogram(self, name: str, cohort: Cohort) -> Histogram:
-        bins, _ = self._bins[name]
-        column = cohort.column(log.CONTEXT_PREFIX + name)
-        if bins.levels:
-            return bins.count_levels([None if value is None else str(value) for value in column.tolist()])
-        return bins.count_numbers(column.astype(np.float64))
-
     def _calibration_evidence(self) -> DetectorEvidence:
         if self._calibration is None:
             return DetectorEvidence(message="Needs a model and a bounded target.")
@@ -295,21 +242,6 @@ class Stability:
             return self._message
         return "It may have moved; judged once outcomes as late as twice kpi.maturesAfter are in."
 
-    def _covariate_evidence(self) -> DetectorEvidence:
-        if not self._columns:
-            return DetectorEvidence(message="Needs a model's training reference.")
-        drifts = judge(self._columns, self._covariate_plan)
-        worst = max(drifts.values(), key=lambda drift: (drift.severity, drift.distance))
-        drifted = [name for name, drift in drifts.items() if drift.severity is not Severity.NONE]
-        strongest = sorted(drifts.items(), key=lambda item: -item[1].distance)[:8]
-        length = self._config.monitoring.window.total_seconds()
-        return DetectorEvidence(
-            severity=_NAMES[worst.severity],
-            message=f"Drifted: {', '.join(drifted)}." if drifted else "No column drifted.",
-            changed_at=instant((self._window or 0) * length * 1e6) if drifted else None,
-            evidence={name: f"distance {drift.distance:.3f}, e {drift.evidence:.3g}" for name, drift in strongest},
-        )
-
     def _signed(self, bounds: Bounds) -> Bounds:
         return bounds if self._stable.higher_is_better else Bounds(-bounds.maximum, -bounds.minimum)
 
@@ -329,7 +261,7 @@ def _detector(found: SliceReading, severity: Severity, what: str, trouble: str) 
         message = f"The {what} moved {reading.direction.lower()} from its offset."
     alarmed = severity is not Severity.NONE
     return DetectorEvidence(
-        severity=_NAMES[severity],
+        severity=NAMES[severity],
         message=message,
         changed_at=instant(reading.began * 1e6) if alarmed else None,
         evidence=numbers,
@@ -342,8 +274,4 @@ def _silenced(found: DetectorEvidence, message: str) -> DetectorEvidence:
 
 def _run_lengths(false_alarms_per_year: float, rows_per_year: float) -> RunLengths:
     severe = max(average_run_length(false_alarms_per_year, rows_per_year), 2.0)
-    return RunLengths(warn=max(severe / _WARN_FACTOR, 1.5), severe=severe)
-
-
-def _seed(name: str) -> int:
-    return int.from_bytes(name.encode()[:8], "big")
+    return RunLengths(warn=max(severe / WARN_FACTOR, 1.5), severe=severe)

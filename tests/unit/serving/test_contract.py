@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drivetrain.serving.contract import RowsError
+from drivetrain.serving.rows import RowsError
 from tests.unit.serving.conftest import View
 from tests.unit.serving.worlds import World, objective, policy, publish, row
 

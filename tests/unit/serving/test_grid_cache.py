@@ -7,8 +7,8 @@ import pytest
 
 from drivetrain.levers.grid import ActionGrid, Column, Floats
 from drivetrain.serving import grid_cache
-from drivetrain.serving.contract import objects
 from drivetrain.serving.grid_cache import GridCache
+from drivetrain.serving.rows import objects
 from tests.unit.serving.worlds import LEVERS
 
 GRID = ActionGrid.of(LEVERS)
