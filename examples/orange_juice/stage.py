@@ -134,9 +134,11 @@ class Stage:
         return stable.version if stable else None
 
     def is_open(self) -> bool:
-        """Whether the endpoint answers."""
+        """Whether the endpoint answers. Raises DrivetrainError when it needs somebody first."""
         status = self.deployment()
-        ready = condition_of(status.conditions, "Ready")
+        ready, stalled = (condition_of(status.conditions, kind) for kind in ("Ready", "Stalled"))
+        if stalled is not None and stalled.status == "True":
+            raise DrivetrainError(f"The endpoint is Stalled: {stalled.message}")
         return status.url is not None and ready is not None and ready.status == "True"
 
     def why(self) -> str:
