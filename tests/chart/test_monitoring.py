@@ -1,0 +1,71 @@
+"""Alerts and dashboard speak of metrics that exist."""
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from drivetrain.api.documents import Document, documents, mapping, texts
+from drivetrain.controller.handlers.metrics import Metrics as OperatorMetrics
+from drivetrain.serving.metrics import Metrics as EndpointMetrics
+from tests.support.helm import CHART, of_kind, render
+
+pytestmark = pytest.mark.binaries
+
+ON = {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}, "dashboard": {"enabled": True}}
+
+
+def known() -> set[str]:
+    """Names of all series, `_bucket`, `_sum` and `_count` of histograms included."""
+    texts = (OperatorMetrics(lambda: 0.0).text(), EndpointMetrics().text(ready=True))
+    names = set()
+    for family in (family for text in texts for family in text_string_to_metric_families(text)):
+        suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(family.type, ("",))
+        names |= {family.name + suffix for suffix in suffixes}
+    return names
+
+
+def expressions() -> Iterator[str]:
+    """Every PromQL expression of the chart."""
+    rendered = render({"metrics": ON})
+    (rule,) = of_kind(rendered, "PrometheusRule")
+    for group in documents(rule, "spec", "groups"):
+        yield from (str(each["expr"]) for each in documents(group, "rules"))
+    (dashboard,) = of_kind(rendered, "ConfigMap", "drivetrain-dashboard")
+    panels: list[Document] = json.loads(texts(dashboard, "data")["drivetrain.json"])["panels"]
+    yield from (str(target["expr"]) for panel in panels for target in documents(panel, "targets"))
+
+
+def test_every_metric_in_an_alert_or_a_panel_exists() -> None:
+    named = {name for each in expressions() for name in re.findall(r"\bdrivetrain_[a-z_]+", each)}
+    assert named - known() == set()
+    assert {"drivetrain_leader", "drivetrain_resource_condition", "drivetrain_requests_total"} <= named
+
+
+def test_brackets_and_quotes_of_every_expression_are_closed() -> None:
+    """No PromQL parser is at hand; this is what typing errors look like."""
+    for each in expressions():
+        for opening, closing in ("()", "{}", "[]"):
+            assert each.count(opening) == each.count(closing), each
+        assert each.count('"') % 2 == 0, each
+
+
+def test_each_alert_says_what_it_means_and_where_to_look() -> None:
+    groups = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    assert len({rule["alert"] for rule in rules}) == len(rules)
+    for rule in rules:
+        assert set(rule["annotations"]) == {"summary", "description"}
+        assert rule["labels"]["severity"] in ("warning", "critical")
+
+
+def test_the_names_in_the_operators_metrics_are_kept() -> None:
+    """Prometheus would rename `namespace` to `exported_namespace`, and every alert would speak of the operator's."""
+    monitor, endpoints = of_kind(render({"metrics": ON}), "ServiceMonitor")
+    assert [each["honorLabels"] for each in documents(monitor, "spec", "endpoints")] == [True]
+    assert mapping(endpoints, "spec", "selector", "matchLabels")["app.kubernetes.io/managed-by"] == "drivetrain"
+    (named, _) = of_kind(render({"metrics": ON, "watchNamespaces": ["team-a"]}), "ServiceMonitor")[::-1]
+    assert mapping(named, "spec", "namespaceSelector") == {"matchNames": ["team-a"]}
