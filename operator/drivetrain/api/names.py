@@ -9,6 +9,8 @@ OWNER_NAME_LABEL = "drivetrain.dev/owner-name"
 RUN_UID_LABEL = "drivetrain.dev/run-uid"
 ATTEMPT_LABEL = "drivetrain.dev/attempt"
 REVISION_LABEL = "drivetrain.dev/revision"
+GATEWAY_LABEL = "drivetrain.dev/gateway"
+"""On a namespace, "true": its Pods may call endpoints."""
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
 

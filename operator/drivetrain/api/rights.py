@@ -36,6 +36,7 @@ OPERATOR: tuple[Right, ...] = (
     Right("", ("configmaps",), (*_READ, "create", "patch")),
     Right("", ("serviceaccounts", "services"), ("get", "create", "patch")),
     Right(_RBAC, ("roles", "rolebindings"), ("get", "create", "patch")),
+    Right("networking.k8s.io", ("networkpolicies",), ("get", "create", "patch")),
     Right("events.k8s.io", ("events",), ("create",)),
 )
 """In every namespace that it looks after."""

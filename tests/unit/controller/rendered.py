@@ -16,6 +16,7 @@ from drivetrain.api.v1alpha1.dataset import SecretReference
 from drivetrain.controller.core.training_run import run_spec
 from drivetrain.controller.manifests import records
 from drivetrain.controller.manifests.metadata import Owner
+from drivetrain.controller.manifests.network import network_policy
 from drivetrain.controller.manifests.ray_cluster import Runtime
 from drivetrain.controller.manifests.ray_job import Part, ray_job
 from drivetrain.controller.manifests.ray_service import cluster_config, ray_service, revision_of, service
@@ -76,6 +77,8 @@ def rendered() -> Mapping[str, Document]:
         "run_report": records.report(runner, annotations={"drivetrain.dev/incarnation": "1 shop-1-a1-abcde"}),
         "service": service(server, "0123456789ab"),
     }
+    objects["run_network"] = network_policy(runner, project.spec.data, "http://mlflow:5000")
+    objects["endpoint_network"] = network_policy(server, project.spec.data, None)
     for name, each in (("ray_service", deployment), ("ray_service_scaled", scaled)):
         config = cluster_config(
             server, each.spec, project.spec.data.store, Runtime.of(each.spec.cluster, SETTINGS.runtime)

@@ -36,7 +36,7 @@ def test_a_running_run_is_read_with_all_that_it_needs_its_report_after_its_pods_
     report = f"get ConfigMap {report_name(TRAINING_RUN.kind, 'shop-1')}"
     assert reads.index("list RayJob") < reads.index("list Pod") < reads.index(report)
     assert {"get ServiceAccount trainingrun-shop-1", "get Role trainingrun-shop-1"} <= set(reads)
-    assert len(reads) == 10
+    assert len(reads) == 11
 
 
 def test_a_run_that_is_over_is_read_with_what_its_status_tells() -> None:

@@ -14,6 +14,7 @@ from drivetrain.api.kinds import (
     DEPLOYMENT,
     DRIVETRAIN_PROJECT,
     LOCAL_QUEUE,
+    NETWORK_POLICY,
     PENDING_WORKLOADS,
     POD,
     RAY_JOB,
@@ -204,14 +205,10 @@ class Projects(_Controller[ProjectObserved]):
         return project.decide(observed, now, self.settings)
 
 
-def _rights(owner: Ref) -> tuple[Ref, Ref, Ref]:
-    """What lets an owner's cluster write its report."""
+def _rights(owner: Ref) -> tuple[Ref, ...]:
+    """What lets an owner's cluster write its report, and talk to what it needs."""
     name = account_name(owner.kind.kind, owner.name)
-    return (
-        Ref(SERVICE_ACCOUNT, owner.namespace, name),
-        Ref(ROLE, owner.namespace, name),
-        Ref(ROLE_BINDING, owner.namespace, name),
-    )
+    return tuple(Ref(kind, owner.namespace, name) for kind in (SERVICE_ACCOUNT, ROLE, ROLE_BINDING, NETWORK_POLICY))
 
 
 async def _of_kuberay(

@@ -61,6 +61,7 @@ from drivetrain.controller.core.seniority import eldest
 from drivetrain.controller.core.support import unsupported
 from drivetrain.controller.manifests import records as manifests
 from drivetrain.controller.manifests.metadata import Owner
+from drivetrain.controller.manifests.network import network_policy
 from drivetrain.controller.manifests.ray_cluster import Runtime
 from drivetrain.controller.manifests.ray_service import cluster_config, ray_service, revision_of, service
 from drivetrain.controller.manifests.settings import Settings
@@ -160,6 +161,7 @@ def _serve(
 
     endpoint = endpoint_config(owner, deployment, project, ledger)
     effects: list[Effect] = [Apply(each) for each in manifests.reporters(owner)]
+    effects.append(Apply(network_policy(owner, project.spec.data, None)))
     effects.append(Apply(manifests.report(owner, emptied=_gone(observed, ledger))))
     effects.append(Apply(manifests.policies(owner, ledger.policies)))
     for revision in sorted({each for each in (ledger.revision, ledger.pending_revision) if each}):

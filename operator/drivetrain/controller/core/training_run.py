@@ -45,6 +45,7 @@ from drivetrain.controller.core.run_progress import END_WITHIN, ENDED, RETRY, Ru
 from drivetrain.controller.core.support import unsupported
 from drivetrain.controller.manifests import records as manifests
 from drivetrain.controller.manifests.metadata import Owner
+from drivetrain.controller.manifests.network import network_policy
 from drivetrain.controller.manifests.ray_cluster import Runtime
 from drivetrain.controller.manifests.ray_job import Part, ray_job
 from drivetrain.controller.manifests.settings import Settings
@@ -179,6 +180,7 @@ def _effects(
         effects.append(Apply(manifests.run_spec(facts.owner, facts.spec)))
     if not ledger.finished:
         effects += [Apply(each) for each in manifests.reporters(facts.owner)]
+        effects.append(Apply(network_policy(facts.owner, facts.spec.data, facts.spec.tracking_uri)))
     if not ledger.finished or refs.report in observed.live:
         effects.append(Apply(_report(observed, facts, ledger)))
     wanted = _job_name(facts.owner.name, ledger)
