@@ -14,18 +14,16 @@ from drivetrain.api.policy import EndpointConfig
 from drivetrain.api.report import MetricEvidence, RolloutEvidence
 from drivetrain.evidence.canary import Canary, Metric, Outcomes, increments, projected_units
 from drivetrain.evidence.intervals import Bounds, OutOfBoundsError
-from drivetrain.evidence.paired import LossDifference
 from drivetrain.evidence.sample_ratio import SampleRatio
 from drivetrain.levers.assignment import Arm
 from drivetrain.levers.grid import Booleans, Floats
 from drivetrain.serving.clipping import Clipping
 from drivetrain.serving.judged import Judged, Realised
+from drivetrain.serving.losing_slices import LosingSlices
 from drivetrain.serving.maturation import Cohort, instant
+from drivetrain.serving.model_loss import feed_losses, loss_difference
 
 FALLBACK_RATE: Final = "fallbackRate"
-_CLIP: Final = 1e-3
-"""Predicted probabilities are clipped to [0.001, 0.999] before log loss, so that losses are bounded."""
-
 Halt = Literal["", "KpiOutOfBounds", "SampleRatioMismatch", "OutcomesMissing"]
 
 
@@ -37,19 +35,6 @@ class _Followed:
     higher_is_better: bool
     tolerance: float
     range: Interval
-
-
-@dataclass(slots=True)
-class _SliceSums:
-    """Sums over a slice's units: v, v x, (v x)^2."""
-
-    weight: float = 0.0
-    total: float = 0.0
-    square: float = 0.0
-
-    def losing(self) -> bool:
-        """Whether the candidate's mean effect lies two standard errors below 0."""
-        return self.weight > 0 and self.total < -2 * self.square**0.5
 
 
 class Comparison:
@@ -68,9 +53,9 @@ class Comparison:
         self._canary: Canary | None = None
         self._open()
         self._ratio = SampleRatio()
-        self._loss = self._declared_loss()
+        self._loss = loss_difference(stable, candidate)
         self._seen: set[int] = set()
-        self._slices: dict[str, _SliceSums] = {}
+        self._slices = LosingSlices(candidate.policy.slices)
         self._first: float | None = None
         self._last = 0.0
         self._weight = config.weight / 100
@@ -136,7 +121,6 @@ class Comparison:
                     upper=_finite(shown.upper, 1e300),
                 )
             )
-        losing = sorted((name for name, sums in self._slices.items() if sums.losing()), key=self._mean)
         return RolloutEvidence(
             rollout=self.rollout,
             stable=self._stable.hash,
@@ -148,7 +132,7 @@ class Comparison:
             halted=self._halted,
             message=self._message or self._clipping.in_words(),
             projected_verdict_at=self._projected(now),
-            losing_slices=tuple(losing[:10]),
+            losing_slices=tuple(self._slices.names()[:10]),
         )
 
     def state(self) -> dict[str, Any]:
@@ -161,7 +145,7 @@ class Comparison:
             "ratio": self._ratio.state(),
             "loss": self._loss.state() if self._loss is not None else None,
             "seen": _packed(self._seen),
-            "slices": {name: [sums.weight, sums.total, sums.square] for name, sums in self._slices.items()},
+            "slices": self._slices.state(),
             "times": [self._first, self._last],
         }
 
@@ -176,7 +160,7 @@ class Comparison:
         if self._loss is not None and state["loss"] is not None:
             self._loss.restore(state["loss"])
         self._seen = _unpacked(state["seen"])
-        self._slices = {name: _SliceSums(*sums) for name, sums in state["slices"].items()}
+        self._slices.restore(state["slices"])
         self._first, self._last = state["times"]
 
     def _update(self, cohort: Cohort, outcome: Realised, candidate: Booleans, weight: Floats) -> None:
@@ -185,7 +169,7 @@ class Comparison:
         kpi = feeds[self._followed[0].name]
         self._canary.update(candidate, weight, feeds)
         if self._loss is not None:
-            self._feed_loss(cohort, outcome)
+            feed_losses(self._loss, self._candidate, cohort, outcome.target)
         self._feed_slices(cohort, kpi, candidate, weight)
         seconds = cohort.seconds
         self._first = float(seconds[0]) if self._first is None else self._first
@@ -233,31 +217,13 @@ class Comparison:
         values = cohort.reported(log.LABEL_PREFIX + name)
         return Outcomes(np.array([0.0 if value is None else float(value) for value in values]))
 
-    def _feed_loss(self, cohort: Cohort, outcome: Realised) -> None:
-        assert self._loss is not None
-        losses = [
-            _loss(self._candidate, cohort.matrix(name), outcome.target)
-            for name in (log.PREDICTION_STABLE, log.PREDICTION_CANDIDATE)
-        ]
-        known = np.isfinite(losses[0]) & np.isfinite(losses[1])
-        if known.any():
-            self._loss.update(losses[0][known], losses[1][known])
-
     def _feed_slices(self, cohort: Cohort, kpi: Outcomes, candidate: Booleans, weight: Floats) -> None:
         zero = np.zeros_like(kpi.y)
         m_stable = zero if kpi.m_stable is None else kpi.m_stable
         m_candidate = zero if kpi.m_candidate is None else kpi.m_candidate
         sign = 1.0 if self._candidate.higher_is_better else -1.0
-        vx = weight * (1 - weight) * sign * increments(candidate, weight, kpi.y, m_stable, m_candidate)
-        for column in self._candidate.policy.slices:
-            values = cohort.labels(log.CONTEXT_PREFIX + column)
-            names, inverse = np.unique(values.astype(str), return_inverse=True)
-            for index, value in enumerate(names.tolist()):
-                sums = self._slices.setdefault(f"{column}={value}"[:64], _SliceSums())
-                rows = inverse == index
-                sums.weight += float((weight[rows] * (1 - weight[rows])).sum())
-                sums.total += float(vx[rows].sum())
-                sums.square += float((vx[rows] ** 2).sum())
+        effect = sign * increments(candidate, weight, kpi.y, m_stable, m_candidate)
+        self._slices.feed(cohort, weight * (1 - weight), effect)
 
     def _first_of_unit(self, cohort: Cohort, eligible: Booleans) -> Booleans:
         """Whether each eligible row is its unit's first decision in this rollout; remembers the units."""
@@ -302,40 +268,8 @@ class Comparison:
             followed.append(_Followed(declared.name, declared.better == "Higher", declared.tolerance, range_))
         return tuple(followed)
 
-    def _declared_loss(self) -> LossDifference | None:
-        if self._stable.policy.model is None or self._candidate.policy.model is None:
-            return None
-        if self._candidate.policy.target.type == "Regression":
-            bounds = self._candidate.target_bounds
-            if bounds is None:
-                return None
-            return LossDifference(0.05, Bounds(0.0, bounds.width ** _power(self._candidate)))
-        return LossDifference(0.05, Bounds(0.0, float(-np.log(_CLIP))))
-
     def _halt(self, reason: Halt, message: str) -> None:
         self._halted, self._message = reason, message
-
-    def _mean(self, name: str) -> float:
-        sums = self._slices[name]
-        return sums.total / sums.weight
-
-
-def _loss(judged: Judged, predictions: Floats, target: Floats) -> Floats:
-    """Log loss of probabilities (clipped), error of means; NaN without a label or a prediction, [rows]."""
-    match judged.policy.target.type:
-        case "Binary":
-            p = np.clip(predictions, _CLIP, 1 - _CLIP)
-            return np.asarray(-(target * np.log(p) + (1 - target) * np.log(1 - p)))
-        case "Multiclass":
-            index = np.where(np.isnan(target), 0, target).astype(np.int64)
-            p = np.clip(predictions[np.arange(len(target)), index], _CLIP, 1.0)
-            return np.where(np.isnan(target), np.nan, -np.log(p))
-    return np.abs(predictions - target) ** _power(judged)
-
-
-def _power(judged: Judged) -> int:
-    """Absolute errors mirror mae; squared ones rmse and r2."""
-    return 1 if judged.policy.objective.model_metric.name == "mae" else 2
 
 
 def _known(m: Floats) -> Floats:

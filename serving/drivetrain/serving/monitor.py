@@ -1,8 +1,6 @@
 """The Monitor's shell: tails the log, feeds the evidence, keeps checkpoints, adjusts replicas, and reports."""
 
 import asyncio
-import json
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -20,6 +18,7 @@ from drivetrain.api.model import CONTRACT_FILE, REFERENCE_FILE, ModelContract, R
 from drivetrain.api.policy import EndpointConfig
 from drivetrain.api.report import PolicyLoad, ServingReport
 from drivetrain.serving.adjustments import Adjustments, adjustments_key, read_adjustments
+from drivetrain.serving.checkpoints import Checkpoints
 from drivetrain.serving.clock import now
 from drivetrain.serving.evidence import Evidence, Findings
 from drivetrain.serving.journal import recover
@@ -34,7 +33,7 @@ from drivetrain.serving.reporting import Reports
 from drivetrain.serving.settings import Settings
 from drivetrain.serving.source_files import SourcesSeen, SourceWatch
 from drivetrain.serving.tuning import Regret, in_words, with_multipliers, with_offsets, with_regret
-from drivetrain.store import ObjectMissingError, ObjectStore
+from drivetrain.store import ObjectStore
 
 STEP_SECONDS: Final = 1.0
 HEARD_WITHIN: Final = timedelta(seconds=5)
@@ -43,8 +42,6 @@ REPORT_EVERY: Final = timedelta(seconds=10)
 SOURCES_EVERY: Final = 30.0
 """Seconds between looks at the sources' files; a look lists every prefix whole."""
 BOOK_SPAN: Final = timedelta(days=1)
-_CHECKPOINT: Final = "checkpoint.json"
-_CHECKPOINT_FORM: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +72,7 @@ class Monitor:
         self._outcomes: LogTail | None = None
         self._adjustments = Adjustments()
         self._checkpointed = datetime.min.replace(tzinfo=now().tzinfo)
-        self._checkpoint_watermark: datetime | None = None
+        self._checkpoints = Checkpoints(store, settings.deployment, settings.monitor)
         self._sequence = 0
         self._reported: tuple[datetime, str] | None = None
         self.trouble = ""
@@ -147,8 +144,9 @@ class Monitor:
         if cohort is not None:
             self._evidence.feed(cohort)
         self._adjust()
-        if at - self._checkpointed >= CHECKPOINT_EVERY:
-            self._save(at)
+        due = at - self._checkpointed >= CHECKPOINT_EVERY
+        if due and self._checkpoints.save(self._maturation.watermark, self._evidence.state()):
+            self._checkpointed = at
         self._tell(at)
 
     def _take_over(self, at: datetime) -> None:
@@ -229,55 +227,22 @@ class Monitor:
         for hash_ in moved:
             self._evidence.restart_target_mean(hash_)
 
-    def _save(self, at: datetime) -> None:
-        """Evidence and watermark in one object, so that neither is ever ahead of the other."""
-        assert self._maturation is not None
-        watermark = self._maturation.watermark
-        if watermark is None or watermark == self._checkpoint_watermark:
-            return
-        document = {
-            "form": _CHECKPOINT_FORM,
-            "watermark": watermark.isoformat(),
-            "evidence": self._evidence.state(),
-        }
-        self._store.put(f"{self._settings.monitor}/{_CHECKPOINT}", json.dumps(document).encode())
-        self._checkpointed, self._checkpoint_watermark = at, watermark
-
     def _restore(self, at: datetime) -> None:
         """Goes on from this cluster's checkpoint, from that of the cluster it replaces, or from the log's beginning."""
         assert self._config is not None
         matures_after = self._policies[self._config.stable].policy.objective.kpi.matures_after
-        folder = self._newest_folder()
+        folder = self._checkpoints.newest_folder()
         self._adjustments = read_adjustments(self._store, adjustments_key(folder))
         if folder != self._settings.monitor:
             key = adjustments_key(self._settings.monitor)
             self._store.put(key, canonical_json(self._adjustments).encode())
-        watermark = None
-        document = self._checkpoint(folder)
-        if document is not None:
-            self._evidence.restore(document["evidence"])
-            watermark = datetime.fromisoformat(document["watermark"])
+        found = self._checkpoints.read(folder)
+        if found is not None:
+            self._evidence.restore(found.evidence)
+        watermark = None if found is None else found.watermark
         self._maturation = Maturation(matures_after, watermark)
         self._decisions = LogTail(self._store, layout.DECISIONS, watermark)
         self._outcomes = LogTail(self._store, layout.OUTCOMES, watermark)
-
-    def _newest_folder(self) -> str:
-        """This Monitor's folder once it has saved there; before that, the one last saved to."""
-        own = self._settings.monitor
-        saved = [
-            found
-            for found in self._store.list(f"{layout.monitor(self._settings.deployment)}/")
-            if found.key.endswith(f"/{_CHECKPOINT}")
-        ]
-        folders = {found.key.removesuffix(f"/{_CHECKPOINT}"): found.modified for found in saved}
-        return own if own in folders or not folders else max(folders, key=lambda folder: folders[folder])
-
-    def _checkpoint(self, folder: str) -> Mapping[str, Any] | None:
-        try:
-            document = json.loads(self._store.get(f"{folder}/{_CHECKPOINT}"))
-        except ObjectMissingError:
-            return None
-        return document if document.get("form") == _CHECKPOINT_FORM else None
 
     def _fill_book(self, at: datetime) -> None:
         """Remembers the latest outcomes of the last day, so that repetitions keep their numbers across restarts."""
