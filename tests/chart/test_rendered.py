@@ -21,6 +21,7 @@ EVERYTHING: Mapping[str, JSON] = {
         "prometheusRule": {"enabled": True},
         "dashboard": {"enabled": True},
     },
+    "rbac": {"clusterQueues": True},
     "imagePullSecrets": [{"name": "registry"}],
     "podLabels": {"team": "platform"},
     "podAnnotations": {"note": "x"},
@@ -74,6 +75,16 @@ def test_both_modes_grant_the_same_rights() -> None:
     roles = of_kind(teams, "Role", "drivetrain")
     assert [namespace_of(role) for role in roles] == ["team-a", "team-b"]
     assert all(list(rules(role)) == wanted for role in roles)
+
+
+def test_cluster_queues_are_read_only_where_that_is_asked_for() -> None:
+    for mode in ({}, TEAMS):
+        assert not of_kind(render(mode), "ClusterRole", "drivetrain-cluster-queues")
+        asked = render({**mode, "rbac": {"clusterQueues": True}})
+        (role,) = of_kind(asked, "ClusterRole", "drivetrain-cluster-queues")
+        assert list(rules(role)) == [json.loads(json.dumps(right.rule)) for right in rights.CLUSTER_QUEUES]
+        (binding,) = of_kind(asked, "ClusterRoleBinding", "drivetrain-cluster-queues")
+        assert text(binding, "roleRef", "name") == name_of(role)
 
 
 def test_with_named_namespaces_the_operator_has_no_right_outside_of_them() -> None:

@@ -104,6 +104,7 @@ def _rules() -> Document:
     return {
         "operator": [right.rule for right in rights.OPERATOR],
         "lease": [right.rule for right in rights.LEASE],
+        "clusterQueues": [right.rule for right in rights.CLUSTER_QUEUES],
     }
 
 

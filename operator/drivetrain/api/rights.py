@@ -43,3 +43,6 @@ OPERATOR: tuple[Right, ...] = (
 
 LEASE: tuple[Right, ...] = (Right("coordination.k8s.io", ("leases",), ("get", "create", "patch")),)
 """In its own namespace."""
+
+CLUSTER_QUEUES: tuple[Right, ...] = (Right("kueue.x-k8s.io", ("clusterqueues",), ("get",)),)
+"""Cluster-scoped, and only where the installation asks for it: then a waiting run also says how much is in use."""

@@ -81,6 +81,8 @@ class Roles(ChartModel):
 
     aggregate: bool = True
     """Adds our kinds to the cluster's roles `view`, `edit` and `admin`."""
+    cluster_queues: bool = False
+    """Lets the operator read Kueue's ClusterQueues, so that a waiting run also says how much of its quota is in use."""
 
 
 class Quantities(ChartModel):

@@ -85,7 +85,8 @@ def used(monkeypatch: pytest.MonkeyPatch) -> set[Use]:
         world = live_through(story, Schedule(until=0))
         for verb, ref in world.cluster.requests:
             if verb != "patch":
-                note(ref.kind, verb)
+                _, slash, subresource = ref.name.partition("/")
+                note(ref.kind, verb, slash + subresource)
     return used | watched()
 
 
