@@ -7,19 +7,20 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final
 
-from drivetrain.api.errors import DrivetrainError, ModelError, StoreError
+from drivetrain.api.errors import DrivetrainError, StoreError
 from drivetrain.api.policy import EndpointConfig
 from drivetrain.serving import answers
 from drivetrain.serving.adjustments import Adjustments, adjustments_key, read_adjustments
 from drivetrain.serving.clock import now
 from drivetrain.serving.decisions import decide
+from drivetrain.serving.held_policies import HeldPolicies, LoadState
 from drivetrain.serving.identity import KEY_BYTES, Signer, signing_key
 from drivetrain.serving.journal import Journal, recover
-from drivetrain.serving.loader import Variant, compiled, load_variant, read_policy
+from drivetrain.serving.loader import Variant, compiled
 from drivetrain.serving.metrics import Metrics
 from drivetrain.serving.outcomes import Outcome, OutcomeContract, encode_outcomes
 from drivetrain.serving.records import encode_segment, frame, header
@@ -31,8 +32,6 @@ from drivetrain.store import ObjectStore
 UPLOAD_SECONDS: Final = 0.5
 ADJUSTMENT_SECONDS: Final = 1.0
 RECOVERY_SECONDS: Final = 5.0
-POLICY_SECONDS: Final = 0.2
-STORE_RETRY_SECONDS: Final = 2.0
 FIRST_LOAD_SECONDS: Final = 90.0
 
 Number = Callable[[list[tuple[str, str]]], Awaitable[list[int]]]
@@ -40,15 +39,6 @@ Number = Callable[[list[tuple[str, str]]], Awaitable[list[int]]]
 
 class NotReadyError(DrivetrainError):
     """The replica holds no policy to answer with yet; ask again."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoadState:
-    """How loading one policy stands."""
-
-    state: Literal["Loading", "Loaded", "Failed"]
-    reason: str = ""
-    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +60,6 @@ class ReplicaState:
     """Share and steps in force."""
 
 
-@dataclass(slots=True)
-class _Held:
-    """Policies by hash: how loading stands, and the loaded ones."""
-
-    states: dict[str, LoadState] = field(default_factory=dict)
-    variants: dict[str, Variant] = field(default_factory=dict)
-    tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-
-
 class Replica:
     """Holds variants, decides, journals. `start` and `configure` run on the event loop, `decide` on any thread."""
 
@@ -89,7 +70,6 @@ class Replica:
         self.metrics = Metrics()
         self._signer = Signer(signing_key(store, os.urandom(KEY_BYTES)), os.urandom(6))
         self._journal = Journal(settings.journal, self.name)
-        self._held = _Held()
         self._config: EndpointConfig | None = None
         self._serving: Serving | None = None
         self._objective = ""
@@ -97,6 +77,7 @@ class Replica:
         self._outcome_sequence = 0
         self._adjustments = Adjustments()
         self._io = ThreadPoolExecutor(4, thread_name_prefix="store")
+        self._held = HeldPolicies(settings, store, self._io, self._swap)
         self._guard = threading.Lock()
         self._in_flight: dict[int, datetime] = {}
         self._ticket = 0
@@ -127,7 +108,8 @@ class Replica:
 
     async def close(self) -> None:
         """Uploads what it can and lets the journal go."""
-        for task in (*self._background, *self._held.tasks.values()):
+        self._held.close()
+        for task in self._background:
             task.cancel()
         with contextlib.suppress(StoreError):  # the journal keeps it for the next replica on this node
             await self.upload()
@@ -137,16 +119,7 @@ class Replica:
     def configure(self, config: EndpointConfig) -> None:
         """Takes over a configuration: loads begin in the background, what is loaded is swapped in at once."""
         self._config = config
-        wanted = {config.stable, config.baseline, *config.load, *([config.candidate] if config.candidate else [])}
-        for hash_ in set(self._held.states) - wanted:
-            self._held.states.pop(hash_)
-            self._held.variants.pop(hash_, None)
-            task = self._held.tasks.pop(hash_, None)
-            if task is not None:
-                task.cancel()
-        for hash_ in sorted(wanted - set(self._held.states)):
-            self._held.states[hash_] = LoadState("Loading")
-            self._held.tasks[hash_] = asyncio.create_task(self._load(hash_))
+        self._held.want({*_acting(config), *config.load})
         self._swap()
 
     async def first_configuration(self, config: EndpointConfig) -> None:
@@ -155,10 +128,7 @@ class Replica:
         Gives up waiting when loading failed or after 90 s: the report then says why, and requests get 503.
         """
         self.configure(config)
-        needed = {config.stable, config.baseline, *([config.candidate] if config.candidate else [])}
-        tasks = [self._held.tasks[hash_] for hash_ in needed if hash_ in self._held.tasks]
-        if tasks:
-            await asyncio.wait(tasks, timeout=FIRST_LOAD_SECONDS)
+        await self._held.settled(_acting(config), FIRST_LOAD_SECONDS)
 
     def state(self) -> ReplicaState:
         """What the Monitor is told."""
@@ -170,7 +140,7 @@ class Replica:
             candidate=config.candidate if config else None,
             weight=config.weight if config else 0,
             rollout=config.rollout if config else None,
-            loads=dict(self._held.states),
+            loads=self._held.states,
             uploaded_until=self.uploaded_until,
             regret=self._regret[0],
             regret_rows=self._regret[1],
@@ -241,8 +211,7 @@ class Replica:
                 return
             # A replica that starts within a rollout answers with stable; the log says that it applied no weight.
             config = config.model_copy(update={"candidate": None, "weight": 0, "rollout": None})
-        chosen = [config.stable, config.baseline, *([config.candidate] if config.candidate else [])]
-        adjusted = {hash_: self._adjusted(held[hash_]) for hash_ in chosen}
+        adjusted = {hash_: self._adjusted(held[hash_]) for hash_ in _acting(config)}
         serving = Serving.of(
             config,
             adjusted[config.stable],
@@ -265,29 +234,6 @@ class Replica:
         if multipliers is None:
             return variant
         return dataclasses.replace(variant, valuation=compiled(variant.policy, multipliers))
-
-    async def _load(self, hash_: str) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                policy = await loop.run_in_executor(self._io, read_policy, self._settings.policies, hash_)
-                if policy is None:  # the kubelet needs up to a minute to bring a changed ConfigMap
-                    await asyncio.sleep(POLICY_SECONDS)
-                    continue
-                variant = await loop.run_in_executor(
-                    self._io, load_variant, hash_, policy, self._store, self._settings.models
-                )
-            except ModelError as error:
-                self._held.states[hash_] = LoadState("Failed", error.reason, str(error)[:1000])
-                return
-            except StoreError as error:
-                self._held.states[hash_] = LoadState("Loading", error.reason, str(error)[:1000])
-                await asyncio.sleep(STORE_RETRY_SECONDS)
-                continue
-            self._held.variants[hash_] = variant
-            self._held.states[hash_] = LoadState("Loaded")
-            self._swap()
-            return
 
     async def upload(self) -> None:
         """Brings everything decided so far to the store. Raises StoreError; the journal keeps what is left."""
@@ -320,3 +266,8 @@ class Replica:
             except StoreError as error:
                 self.metrics.store_failed(error.reason)
             await asyncio.sleep(seconds)
+
+
+def _acting(config: EndpointConfig) -> tuple[str, ...]:
+    """The policies that decide under a configuration."""
+    return (config.stable, config.baseline, *([config.candidate] if config.candidate else []))

@@ -14,8 +14,9 @@ from drivetrain.api.errors import ModelError
 from drivetrain.api.report import ServingReport, same_sources
 from drivetrain.api.v1alpha1.dataset import Source
 from drivetrain.serving.adjustments import adjustments_key, read_adjustments
+from drivetrain.serving.held_policies import LoadState
 from drivetrain.serving.monitor import Monitor
-from drivetrain.serving.replica import LoadState, ReplicaState
+from drivetrain.serving.replica import ReplicaState
 from drivetrain.serving.source_files import SourceWatch
 from tests.unit.serving.conftest import View
 from tests.unit.serving.logs import START, Traffic, put, true_market
