@@ -6,7 +6,6 @@ DVC_CACHE = "dvc"
 VERSIONS = "versions"
 DECISIONS = "log/decisions"
 OUTCOMES = "log/outcomes"
-HISTOGRAMS = "log/histograms"
 SIGNING_KEY = "log/signing-key"
 WRITTEN = (f"{DVC_CACHE}/", f"{VERSIONS}/", "log/", "stages/", "runs/", "models/", "monitor/")
 """Everything that a project writes; what else lies below its prefix is somebody else's."""
