@@ -33,7 +33,6 @@ def test_everything_that_a_project_writes_goes_and_the_rest_stays(tmp_path: Path
         layout.monitor("shop"),
         layout.DECISIONS,
         layout.OUTCOMES,
-        layout.HISTOGRAMS,
         f"{layout.DVC_CACHE}/files/md5",
     )
     for folder in written:
