@@ -17,7 +17,7 @@ class ModelReference(ApiModel):
     """A pinned model version: serves /v2 only, without canary, exploration or loop."""
 
     name: str = Field(min_length=1, max_length=128)
-    """Registered model, which is the project's name."""
+    """The project that it is a version of, in the same namespace."""
     version: str = Field(min_length=1, max_length=64)
     """Its version."""
 
