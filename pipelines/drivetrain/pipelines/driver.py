@@ -1,5 +1,6 @@
 """The whole line for one run: data version, rows, model, registration, and what is fed back."""
 
+import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -275,7 +276,7 @@ def local_trials() -> "Iterator[TrialRunner]":
 
 
 def _champion(spec: RunSpec, setting: Setting) -> Path | None:
-    """The champion's files, fetched and checked by open_champion; None when there is none yet."""
+    """The champion's files, which its digest names; None when there is none yet."""
     if spec.champion is None:
         return None
     folder = emptied(setting.work / "champion")
@@ -288,6 +289,8 @@ def _champion(spec: RunSpec, setting: Setting) -> Path | None:
             f"The champion, version {spec.champion.version}, is gone from the store: {error.uri}.",
             remedy="Restore it from a backup, or pin another version.",
         ) from error
+    if hashlib.sha256((folder / CONTRACT_FILE).read_bytes()).hexdigest() != spec.champion.digest:
+        raise ModelError("ModelAltered", f"The contract of the champion, version {spec.champion.version}, was altered.")
     return folder
 
 

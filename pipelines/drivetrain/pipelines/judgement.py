@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from drivetrain.api.canonical import Hashable, canonical_json
-from drivetrain.api.errors import ContractError, DrivetrainError
+from drivetrain.api.errors import ContractError, DrivetrainError, ModelError
 from drivetrain.api.meta import ApiModel
 from drivetrain.api.model import CONTRACT_FILE, GRAPH_FILE, ModelContract
 from drivetrain.api.policy import Policy
@@ -66,7 +66,10 @@ class Champion:
 def open_champion(folder: Path) -> Champion:
     """Reads a published model's folder. Raises ModelError."""
     contract = ModelContract.model_validate_json((folder / CONTRACT_FILE).read_bytes())
-    return Champion(Session((folder / GRAPH_FILE).read_bytes()), contract)
+    graph = (folder / GRAPH_FILE).read_bytes()
+    if digest_of(graph) != contract.graph:
+        raise ModelError("ModelAltered", "The champion's graph is not the one that its contract names.")
+    return Champion(Session(graph), contract)
 
 
 @dataclass(frozen=True, slots=True)

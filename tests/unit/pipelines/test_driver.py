@@ -314,6 +314,19 @@ def test_a_champion_that_is_gone_is_named(world: World) -> None:
         world.run(a_shop_run(world).model_copy(update={"champion": champion}))
 
 
+@pytest.mark.parametrize("file", ["contract.json", "model.onnx"])
+def test_nothing_is_compared_with_a_champion_that_was_altered(world: World, file: str) -> None:
+    spec = a_shop_run(world)
+    first, _ = world.run(spec)
+    assert first.result.digest is not None
+    champion = VersionReference(version="1", digest=first.result.digest, run="shop-1")
+    key = f"models/{first.result.digest}/{file}"
+    world.store.put(key, world.store.get(key) + b" ")
+    with pytest.raises(ModelError) as caught:
+        world.run(spec.model_copy(update={"run_uid": "uid-2", "champion": champion}))
+    assert caught.value.reason == "ModelAltered"
+
+
 STEPS = ["Collection", "Features", "Selection", "Tuning", "Training", "Evaluation", "Deployment", "Feedback"]
 
 
