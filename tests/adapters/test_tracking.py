@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 
+import psutil
 import pytest
 from mlflow import MlflowClient
 
@@ -81,3 +82,9 @@ def test_a_server_that_does_not_answer_is_told_in_words(monkeypatch: pytest.Monk
         with pytest.raises(ReportedError) as caught:
             tracking.opened()
     assert caught.value.reason == "TrackingFailed"
+
+
+@pytest.mark.usefixtures("tracking")
+def test_the_client_sends_no_telemetry_whose_thread_would_change_the_environment_under_a_request() -> None:
+    (child,) = [each for each in psutil.Process().children() if "drivetrain.pipelines.tracking" in each.cmdline()]
+    assert child.environ()["MLFLOW_DISABLE_TELEMETRY"] == "true"

@@ -33,6 +33,8 @@ _PARAMETER_LIMIT: Final = 500
 _BATCH: Final = 100
 """Parameters and tags that one request may hold."""
 _METRIC_BATCH: Final = 1000
+_QUIET: Final = {"MLFLOW_DISABLE_TELEMETRY": "true"}
+"""Telemetry would call out from the job, and its thread changes os.environ while a request of MLflow's walks it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ class Tracking:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env={**os.environ, **_QUIET},
         )
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="tracking")
         self._opened: Future[None] | None = None
