@@ -25,7 +25,7 @@ def helm(*arguments: str, values: Mapping[str, JSON] | None = None) -> str:
     """Run Helm and return what it printed; fails the test where there is no Helm."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         yaml.safe_dump(values or {}, file)
-        command = [binary("helm"), *arguments, "--values", file.name]
+        command = [binary("helm"), *arguments, *(["--values", file.name] if values is not None else [])]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise HelmError(done.stderr)
