@@ -21,6 +21,7 @@ from drivetrain.api.model import (
     ModelContract,
 )
 from drivetrain.levers.grid import ActionGrid, Booleans, Column, Floats
+from drivetrain.serving.device import fallback, providers
 from drivetrain.serving.grid_cache import GridCache
 from drivetrain.serving.rows import missing, objects
 
@@ -52,7 +53,9 @@ class Graph:
         options.log_severity_level = 3
         try:
             session = ort.InferenceSession(
-                os.fspath(folder / GRAPH_FILE), sess_options=options, providers=["CPUExecutionProvider"]
+                os.fspath(folder / GRAPH_FILE),
+                sess_options=options,
+                providers=providers(os.environ, ort.get_available_providers()),
             )
         except Exception as error:  # onnxruntime raises a dozen unrelated types for a graph that it cannot load
             raise ModelError("ModelInvalid", f"The graph does not load: {error}") from error
@@ -63,6 +66,11 @@ class Graph:
         if lacking:
             raise ModelError("ModelInvalid", f"The graph lacks the outputs {sorted(lacking)}.")
         return cls(contract, session)
+
+    @property
+    def fallback(self) -> str:
+        """Why it runs on the CPU of a replica that holds a GPU; empty where it does not."""
+        return fallback(os.environ, self.session.get_providers())
 
     @property
     def context(self) -> tuple[str, ...]:

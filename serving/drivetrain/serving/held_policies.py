@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from drivetrain.api.errors import ModelError, StoreError
+from drivetrain.serving.device import REASON as RUNS_ON_CPU
 from drivetrain.serving.loader import Variant, load_variant, read_policy
 from drivetrain.serving.settings import Settings
 from drivetrain.store import ObjectStore
@@ -88,6 +89,7 @@ class HeldPolicies:
                 await asyncio.sleep(STORE_RETRY_SECONDS)
                 continue
             self._variants[hash_] = variant
-            self._states[hash_] = LoadState("Loaded")
+            told = variant.graph.fallback if variant.graph is not None else ""
+            self._states[hash_] = LoadState("Loaded", RUNS_ON_CPU if told else "", told)
             self._loaded()
             return

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from io import BytesIO
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -309,11 +309,12 @@ def _load(hash_: str, states: list[ReplicaState]) -> PolicyLoad:
         return PolicyLoad(
             hash=hash_, state="Failed", replicas=held, reason=failed.reason[:64], message=failed.message[:1024]
         )
-    waiting = next((load for load in found if load.state == "Loading" and load.message), None)
+    state: Literal["Loaded", "Loading"] = "Loaded" if held == len(states) else "Loading"
+    telling = next((load for load in found if load.state == state and load.message), None)
     return PolicyLoad(
         hash=hash_,
-        state="Loaded" if held == len(states) else "Loading",
+        state=state,
         replicas=held,
-        reason=waiting.reason[:64] if waiting is not None else "",
-        message=waiting.message[:1024] if waiting is not None else "",
+        reason=telling.reason[:64] if telling is not None else "",
+        message=telling.message[:1024] if telling is not None else "",
     )

@@ -180,10 +180,12 @@ def test_weights_and_loads_are_reported_once_all_replicas_agree(
     assert watching.report is not None
     assert (watching.report.replicas, watching.report.weight) == (2, None)
     assert [(load.state, load.replicas) for load in watching.report.loads] == [("Loading", 1)]
-    hear(watching, monkeypatch, at, replica("b", traffic, at, loads={candidate: LoadState("Loaded")}))
+    told = LoadState("Loaded", "RunsOnCPU", "CUDA cannot be used.")
+    hear(watching, monkeypatch, at, replica("b", traffic, at, loads={candidate: told}))
     watching.step(seconds(1))
     assert (watching.report.weight, watching.report.stable) == (30, traffic.serving.config.stable)
-    assert [(load.state, load.replicas) for load in watching.report.loads] == [("Loaded", 2)]
+    (load,) = watching.report.loads
+    assert (load.state, load.replicas, load.reason, load.message) == ("Loaded", 2, told.reason, told.message)
     watching.step(seconds(10))
     assert watching.report.replicas == 0
 
