@@ -163,6 +163,14 @@ def test_without_a_store_the_test_of_the_release_fails_and_says_what_it_needs(
     assert "evaluation.enabled=true" in said
 
 
+def test_where_the_operator_does_not_look_the_test_of_the_release_does_not_wait(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    environment = the_test_pod({"evaluation": {"enabled": True}, "watchNamespaces": ["team-a", "team-b"]})
+    assert first_run().main({**environment}) == 1
+    assert f"add {NAMESPACE} to watchNamespaces" in capsys.readouterr().out
+
+
 def test_what_the_test_declares_means_something_and_its_rows_are_on_the_store(
     s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

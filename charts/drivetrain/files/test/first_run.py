@@ -30,16 +30,20 @@ def main(environment: dict[str, str]) -> int:
         print("There is no store to train with: give test.store (s3://bucket/prefix) and test.secretName (a Secret in")
         print("this namespace with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), or set evaluation.enabled=true.")
         return 1
+    watched, namespace = environment["TEST_WATCHED"].split(), environment["TEST_NAMESPACE"]
+    if watched and namespace not in watched:
+        print(f"The operator does not look after this namespace: add {namespace} to watchNamespaces.")
+        return 1
     bucket, _, prefix = store.removeprefix("s3://").partition("/")
     key = "/".join(part for part in (prefix.strip("/"), "source", "visits.csv") if part)
     upload(environment, bucket, key)
     project = json.loads(Path(environment["TEST_PROJECT"]).read_text())
-    project["metadata"] = {"name": environment["TEST_NAME"], "namespace": environment["TEST_NAMESPACE"]}
+    project["metadata"] = {"name": environment["TEST_NAME"], "namespace": namespace}
     data = project["spec"]["data"]
     place = {name: environment[variable] for name, variable in PLACE.items() if environment[variable]}
     data["store"] = {"uri": f"{store.rstrip('/')}/project", "credentials": {"secretName": secret}, **place}
     data["sources"][0]["uri"] = f"s3://{bucket}/{key}"
-    api = Api(environment["TEST_NAMESPACE"])
+    api = Api(namespace)
     try:
         return train(api, project, minutes=int(environment["TEST_MINUTES"]))
     finally:
