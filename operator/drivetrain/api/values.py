@@ -166,7 +166,7 @@ class Metrics(ChartModel):
 class S3Server(ChartModel):
     """An S3 server (versitygw) on one volume."""
 
-    image: ServerImage = ServerImage(repository="versity/versitygw", tag="v1.8.0")
+    image: ServerImage = ServerImage(repository="ghcr.io/versity/versitygw", tag="v1.8.0")
     """versitygw 1.8.0 or newer: older ones do not honour conditional writes."""
     root_secret_name: str = Field(default="", max_length=253)
     """Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the administrator. Empty: one is made at install and
