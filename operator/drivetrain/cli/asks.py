@@ -1,14 +1,16 @@
 """What a run or an endpoint asks for, and quantities to compare it by. Pure."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation
 from typing import Literal
 
 from drivetrain.api.documents import JSON
-from drivetrain.api.v1alpha1.rollout import ServingTemplate
-from drivetrain.api.v1alpha1.training import Cluster, Queue, ReplicaResources, Resources, Toleration, TrainingTemplate
+from drivetrain.api.v1alpha1.deployment import DeploymentSpec
+from drivetrain.api.v1alpha1.training import Cluster, Queue, Resources, Toleration, TrainingTemplate
+from drivetrain.controller.manifests import ray_service
 from drivetrain.controller.manifests.ray_job import SUBMITTER
 
 GPU = "nvidia.com/gpu"
@@ -76,12 +78,12 @@ def of_run(subject: str, spec: TrainingTemplate) -> Ask:
     return Ask(subject, tuple(pods), spec.queue)
 
 
-def of_serving(subject: str, spec: ServingTemplate) -> Ask:
-    """An endpoint at its largest: head and one worker a replica. Kueue does not queue it."""
-    replicas = spec.autoscaling.max_replicas if spec.autoscaling else spec.replicas
+def of_serving(subject: str, spec: DeploymentSpec) -> Ask:
+    """An endpoint at its largest: the head, and the Pods that its replicas share. Kueue does not queue it."""
+    shared = math.ceil(ray_service.most_replicas(spec) / ray_service.replicas_per_pod(spec))
     pods = (
         _pods("head", 1, spec.cluster.head, spec.cluster),
-        _pods("replica", replicas, spec.resources, spec.cluster),
+        _pods("replica", shared, ray_service.pod_resources(spec), spec.cluster),
     )
     return Ask(subject, pods, None)
 
@@ -118,8 +120,8 @@ def worst(levels: Iterable[Level]) -> Level:
     return max(levels, key=LEVELS.index, default="fits")
 
 
-def _pods(name: str, count: int, resources: Resources | ReplicaResources, cluster: Cluster) -> PodAsk:
+def _pods(name: str, count: int, resources: Resources, cluster: Cluster) -> PodAsk:
     amounts = {"cpu": quantity(resources.cpu), "memory": quantity(resources.memory)}
     if resources.gpu:
-        amounts[GPU] = Decimal(str(resources.gpu)).to_integral_value(ROUND_CEILING)
+        amounts[GPU] = Decimal(resources.gpu)
     return PodAsk(name, count, amounts, dict(cluster.node_selector), cluster.tolerations)

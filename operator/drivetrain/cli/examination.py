@@ -13,12 +13,14 @@ from drivetrain.api.documents import Document, name_of, text
 from drivetrain.api.errors import StoreError
 from drivetrain.api.image import VERSION
 from drivetrain.api.kinds import (
+    CLUSTER_QUEUE,
     CONFIG_MAP,
     CUSTOM_RESOURCE_DEFINITION,
     DEPLOYMENT,
     DRIVETRAIN_PROJECT,
     EVENT,
     LEASE,
+    LOCAL_QUEUE,
     NAMESPACE,
     POD,
     RAY_CLUSTER,
@@ -36,9 +38,7 @@ from drivetrain.cli import diagnosis, installation
 from drivetrain.cli.diagnosis import Check
 from drivetrain.cli.foreign import (
     APPS_DEPLOYMENT,
-    CLUSTER_QUEUE,
     CLUSTER_QUEUE_V1BETA1,
-    LOCAL_QUEUE,
     LOCAL_QUEUE_V1BETA1,
     NODE,
     PENDING_WORKLOADS,

@@ -9,14 +9,26 @@ from typing import Protocol
 
 from drivetrain.api.documents import Document, text
 from drivetrain.api.errors import ClusterError, DrivetrainError, NotFoundError
-from drivetrain.api.kinds import DEPLOYMENT, DRIVETRAIN_PROJECT, GROUP, POD, SECRET, TRAINING_RUN, Kind, Ref, ref_of
+from drivetrain.api.kinds import (
+    CLUSTER_QUEUE,
+    DEPLOYMENT,
+    DRIVETRAIN_PROJECT,
+    GROUP,
+    LOCAL_QUEUE,
+    POD,
+    SECRET,
+    TRAINING_RUN,
+    Kind,
+    Ref,
+    ref_of,
+)
 from drivetrain.api.v1alpha1.deployment import Deployment
 from drivetrain.api.v1alpha1.project import DrivetrainProject
 from drivetrain.api.v1alpha1.trainingrun import TrainingRun
 from drivetrain.cli import asks, cost, nodes, quota
 from drivetrain.cli.asks import Ask, Judgement
 from drivetrain.cli.changes import Change, changes
-from drivetrain.cli.foreign import CLUSTER_QUEUE, CLUSTER_QUEUE_V1BETA1, LOCAL_QUEUE, LOCAL_QUEUE_V1BETA1, NODE
+from drivetrain.cli.foreign import CLUSTER_QUEUE_V1BETA1, LOCAL_QUEUE_V1BETA1, NODE
 from drivetrain.cli.manifests import read
 from drivetrain.cli.overlay import Overlay
 from drivetrain.cli.prediction import Prediction, predict

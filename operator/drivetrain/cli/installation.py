@@ -7,11 +7,13 @@ from drivetrain.api.documents import Document, documents, integer, labels_of, na
 from drivetrain.api.errors import ForbiddenError
 from drivetrain.cli.foreign import APPS_DEPLOYMENT
 from drivetrain.cli.reader import Reader
+from drivetrain.controller.core.support import SUPPORTED_RAY
 from drivetrain.controller.manifests.settings import Settings
 
 LABELS = {"app.kubernetes.io/part-of": "drivetrain", "app.kubernetes.io/component": "operator"}
 UNKNOWN_IMAGE = "(the operator's default image)"
-UNKNOWN_RAY = "0.0.0"
+ASSUMED_RAY = f"{SUPPORTED_RAY[-1]}.0"
+"""What an operator of this version renders where nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +63,12 @@ def settings(reader: Reader, *, mlflow: str | None = None) -> tuple[Settings, st
     if looking:
         return looking[0].settings, ""
     unknown = "the operator's default image and Ray version: its Deployment cannot be read"
-    return Settings(ray_image=UNKNOWN_IMAGE, ray_version=UNKNOWN_RAY, mlflow_url=mlflow), unknown
+    return Settings(ray_image=UNKNOWN_IMAGE, ray_version=ASSUMED_RAY, mlflow_url=mlflow), unknown
 
 
 def _settings(environment: Mapping[str, str]) -> Settings:
     return Settings(
         ray_image=environment.get("DRIVETRAIN_RAY_IMAGE") or UNKNOWN_IMAGE,
-        ray_version=environment.get("DRIVETRAIN_RAY_VERSION") or UNKNOWN_RAY,
+        ray_version=environment.get("DRIVETRAIN_RAY_VERSION") or ASSUMED_RAY,
         mlflow_url=environment.get("DRIVETRAIN_MLFLOW_URL") or None,
     )

@@ -15,7 +15,8 @@ def nodes(ask: Ask, found: Sequence[Document], pods: Sequence[Document] | None) 
     for pod in ask.pods:
         fitting = [node for node in found if name_of(node) in room and _suits(pod, node)]
         if not any(_holds(room[name_of(node)], pod.amounts) for node in fitting):
-            why = "no node has its labels or none tolerates it" if not fitting else "every node is too small"
+            why = "every node that takes it is too small" if fitting else "no node has its labels and takes it"
+            why = why if found else "there is no node"
             told = f"nodes: a {pod.name} Pod asks for {described(pod.amounts)}, and {why}; it waits until one joins"
             judged.append(Judgement("waits", told))
     if judged:

@@ -7,11 +7,11 @@ import yaml
 
 from drivetrain.api.documents import Document, documents, name_of, namespace_of, text
 from drivetrain.api.errors import DrivetrainError
-from drivetrain.api.kinds import DEPLOYMENT, DRIVETRAIN_PROJECT, SECRET, TRAINING_RUN
+from drivetrain.api.kinds import CLUSTER_QUEUE, DEPLOYMENT, DRIVETRAIN_PROJECT, LOCAL_QUEUE, SECRET, TRAINING_RUN
 from drivetrain.cli.changes import changes
 from drivetrain.cli.forecast import Forecast, forecast, planned_documents
 from drivetrain.cli.forecast_view import as_document, forecast_text
-from drivetrain.cli.foreign import CLUSTER_QUEUE, LOCAL_QUEUE, NODE
+from drivetrain.cli.foreign import NODE
 from tests.support.bench import SETTINGS, Bench
 from tests.support.builders import Manifest, a_project, a_run
 from tests.support.fake_cluster import FakeCluster
@@ -63,11 +63,12 @@ def test_planning_writes_nothing_and_tries_each_manifest_by_dry_run() -> None:
 
 def test_a_changed_bound_is_a_difference_and_starts_no_training() -> None:
     bench = settled()
-    changed = a_project().with_lever("price", maximum="2.29").document()
+    changed = a_project().with_lever("price", maximum="1.99").document()
     found = planned(Person(bench, others=RICH), changed)
     (planned_,) = found.planned
-    assert [str(each) for each in planned_.changes] == ['~ spec.levers[price].maximum: "2.09" -> "2.29"']
+    assert [str(each) for each in planned_.changes] == ['~ spec.levers[price].maximum: "2.09" -> "1.99"']
     assert not [each for each in found.prediction.created if each["kind"] == "TrainingRun"]
+    assert found.waits == ()
 
 
 def settled() -> Bench:
