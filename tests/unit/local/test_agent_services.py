@@ -95,6 +95,26 @@ def test_a_service_without_a_running_application_has_no_endpoint() -> None:
     assert status["numServeEndpoints"] == 0
 
 
+def test_an_endpoint_that_ray_has_lost_is_not_ready_until_it_runs_again() -> None:
+    service = a_service(ACTIVE)
+    cluster = its_cluster(service, "shop-abcde")
+    head = its_head(cluster)
+    ready = a_service(status_of(decide(service, a_world(service, cluster, head, ray=ray("RUNNING")), "x")))
+    lost = status_of(decide(ready, a_world(ready, cluster, head, ray=RayFacts()), "x"))
+    assert ready_condition(lost) == ("False", "ZeroServeEndpoints")
+    assert mapping(lost, "activeServiceStatus") == {"rayClusterName": "shop-abcde"}, "no map that is empty: see _status"
+    again = a_service(lost)
+    bare: Document = {"status": "DEPLOYING", "message": "", "deployments": {}}
+    begun = RayFacts(applications={"team.shop-abcde.endpoint": bare})
+    deploying = status_of(decide(again, a_world(again, cluster, head, ray=begun), "x"))
+    assert ready_condition(deploying) == ("False", "ZeroServeEndpoints")
+    assert value(deploying, "activeServiceStatus", "applicationStatuses") == {
+        "endpoint": {"status": "DEPLOYING", "message": ""}
+    }
+    running = status_of(decide(again, a_world(again, cluster, head, ray=ray("RUNNING")), "x"))
+    assert ready_condition(running) == ("True", "NonZeroServeEndpoints")
+
+
 def test_an_endpoint_stays_ready_while_it_takes_over_a_change() -> None:
     first = a_service(PENDING)
     cluster = its_cluster(first, "shop-abcde")

@@ -188,7 +188,7 @@ def _applications(service: Document, world: World) -> dict[str, Document]:
         states[name.removeprefix(prefix)] = {
             "status": text(details, "status"),
             "message": text(details, "message"),
-            "serveDeploymentStatuses": deployments,
+            **({"serveDeploymentStatuses": deployments} if deployments else {}),
         }
     return states
 
@@ -204,7 +204,8 @@ def _status(service: Document, world: World, cluster: str, *, serving: bool, ref
         names = [text(app, "name") for app in documents(parsed(service)[0], "applications")] or ["default"]
         for name in names:
             states[name] = {**states.get(name, {}), "status": "DEPLOY_FAILED", "message": problem}
-    part: Document = {"rayClusterName": cluster, "applicationStatuses": dict(states)}
+    # An empty map applied over entries of ours becomes null on the API server, which KubeRay's schema refuses.
+    part: Document = {"rayClusterName": cluster, **({"applicationStatuses": dict(states)} if states else {})}
     active = was_active or serving
     reason, message = (
         ("NonZeroServeEndpoints", "Number of serve endpoints is greater than 0")
