@@ -13,6 +13,7 @@ from drivetrain.api.kinds import (
     CONFIG_MAP,
     DEPLOYMENT,
     DRIVETRAIN_PROJECT,
+    NETWORK_POLICY,
     RAY_CLUSTER,
     RAY_JOB,
     RAY_SERVICE,
@@ -23,6 +24,7 @@ from drivetrain.api.kinds import (
     TRAINING_RUN,
     Kind,
     Ref,
+    ref_of,
 )
 from drivetrain.api.ledger import RunLedger
 from drivetrain.api.names import LEDGER_KEY, ledger_name, report_name
@@ -35,6 +37,7 @@ from drivetrain.local import binaries
 from tests.support.api_server import ApiServer
 from tests.support.bench import SETTINGS
 from tests.support.builders import a_project
+from tests.unit.controller.rendered import rendered
 
 pytestmark = pytest.mark.binaries
 
@@ -44,7 +47,7 @@ BOUND = {
     each.kind: each
     for each in (bind(Projects(SETTINGS)), bind(TrainingRuns(SETTINGS, None)), bind(Deployments(SETTINGS)))
 }
-CHILDREN = (CONFIG_MAP, SERVICE, SERVICE_ACCOUNT, ROLE, ROLE_BINDING, RAY_JOB, RAY_SERVICE)
+CHILDREN = (CONFIG_MAP, SERVICE, SERVICE_ACCOUNT, ROLE, ROLE_BINDING, NETWORK_POLICY, RAY_JOB, RAY_SERVICE)
 
 
 def kuberay_definitions() -> list[Path]:
@@ -105,6 +108,16 @@ async def set_status(cluster: KubernetesCluster, document: Document, status: Doc
     head = {key: document[key] for key in ("apiVersion", "kind")}
     metadata = {"name": name_of(document), "namespace": namespace_of(document)}
     await cluster.apply_status({**head, "metadata": metadata, "status": status}, field_manager="kuberay")
+
+
+async def test_every_rendered_field_is_known_to_the_api_server_and_kuberay(
+    cluster: KubernetesCluster,
+) -> None:
+    """Server-side apply refuses fields that no schema knows."""
+    for name, document in rendered().items():
+        stored = await cluster.apply(document)
+        assert stored["kind"] == document["kind"], name
+        await cluster.delete(ref_of(stored))
 
 
 async def test_a_loop_goes_round_on_a_real_api_server_and_then_nothing_is_written(cluster: KubernetesCluster) -> None:
