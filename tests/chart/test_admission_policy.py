@@ -42,8 +42,8 @@ def an_object(kind: str, name: str, namespace: str, labels: Mapping[str, str]) -
 def operator(rest: Rest) -> Iterator[Rest]:
     """The operator's account under the rendered policy, its own roles replaced by an administrator's."""
     rendered = render()
-    for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"):
-        (document,) = of_kind(rendered, kind)
+    applied = [*of_kind(rendered, "ValidatingAdmissionPolicy"), *of_kind(rendered, "ValidatingAdmissionPolicyBinding")]
+    for document in applied:
         assert rest.apply(document).status in (200, 201)
     api = "rbac.authorization.k8s.io"
     binding: Document = {
@@ -57,10 +57,12 @@ def operator(rest: Rest) -> Iterator[Rest]:
     operator = rest.as_user(ACCOUNT)
     probe = an_object("ConfigMap", "probe", OTHER, OURS)
     until(lambda: operator.create(probe, dry=True).status == 403, "the policy holds")
-    (policy,) = of_kind(rendered, "ValidatingAdmissionPolicy")
-    stored = rest("GET", rest.path_of(policy)).body
+    stored = rest("GET", rest.path_of(applied[0])).body
     assert not mapping(stored, "status", "typeChecking").get("expressionWarnings"), stored["status"]
     yield operator
+    for document in reversed(applied):
+        rest.delete(document)
+    until(lambda: operator.create(probe, dry=True).status == 201, "the policy is gone")
     rest.delete(binding)
 
 

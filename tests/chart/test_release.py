@@ -38,7 +38,8 @@ def a_newer_chart(folder: Path) -> Path:
 def test_a_release_is_installed_upgraded_and_leaves_the_definitions_with_all_resources(
     rest: Rest, tmp_path: Path
 ) -> None:
-    installed = run(rest, "install", RELEASE, str(CHART), values=VALUES)
+    # Definitions that somebody applied before belong to no release yet.
+    installed = run(rest, "install", RELEASE, str(CHART), "--take-ownership", values=VALUES)
     assert "kubectl label namespace my-team drivetrain.dev/enabled=true" in installed
     rendered = render(VALUES)
     for each in rendered:
