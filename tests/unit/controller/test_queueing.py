@@ -29,6 +29,9 @@ def prepared(bench: RunBench) -> None:
     bench.pass_time(minutes=10)
     bench.tell("shop-1-a1p-x", dataVersion="d" * 32, result={"state": "Prepared"})
     bench.look()
+    assert [name_of(job) for job in bench.cluster.find(RAY_JOB)] == ["shop-1-a1-p"]
+    bench.job("Complete", part="p")
+    bench.look()
 
 
 def test_a_run_with_gpus_prepares_without_them_and_then_trains_in_the_same_attempt() -> None:
@@ -47,6 +50,18 @@ def test_a_run_with_gpus_prepares_without_them_and_then_trains_in_the_same_attem
     bench.tell("shop-1-a1t-x", incarnation=2, result=approved())
     bench.look()
     assert bench.said("Ready") == ("True", "Succeeded", "Version 1 passed all gates.")
+
+
+def test_a_job_that_prepared_and_does_not_end_by_itself_is_stopped() -> None:
+    bench = RunBench(scaling=GPUS)
+    bench.look()
+    bench.job("Running", part="p")
+    bench.look()
+    bench.tell("shop-1-a1p-x", result={"state": "Prepared"})
+    bench.look()
+    bench.pass_time(minutes=6)
+    bench.look()
+    assert [name_of(job) for job in bench.cluster.find(RAY_JOB)] == ["shop-1-a1-t"]
 
 
 def test_gpus_are_charged_while_the_training_part_holds_them_only() -> None:
@@ -77,6 +92,7 @@ def test_the_training_part_waits_until_every_pod_of_the_preparing_part_is_gone()
     bench.look()
     bench.tell("shop-1-a1p-x", result={"state": "Prepared"})
     bench.look()
+    bench.job("Complete", part="p")
     bench.look()
     assert not bench.cluster.find(RAY_JOB)
     ready = bench.said("Ready")
@@ -183,6 +199,7 @@ def test_gpus_are_charged_from_admission_to_eviction_as_kueue_tells_the_times() 
             bench.pass_time(minutes=5)
             bench.tell("shop-1-a1p-x", result={"state": "Prepared"})
             bench.look()
+            bench.job("Complete", part="p")
             bench.drop(WORKLOAD, "w")
     bench.pass_time(minutes=2)
     evicted = _condition(bench, "Evicted", "True")

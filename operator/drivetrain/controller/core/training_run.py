@@ -200,6 +200,8 @@ def _effects(
         stale = tuple(job for job in facts.jobs if name_of(job) != wanted)
     elif ledger.finished:
         stale = tuple(job for job in facts.jobs if name_of(job) != wanted or _must_stop(job, ledger, now))
+    elif attempts.is_prepared(ledger):
+        stale = tuple(job for job in facts.jobs if _has_prepared(job, facts.report, now))
     else:
         stale = facts.jobs
     effects += [Delete(RAY_JOB, facts.owner.namespace, name_of(job), uid_of(job)) for job in stale]
@@ -217,6 +219,12 @@ def _report(observed: RunObserved, facts: RunFacts, ledger: RunLedger) -> Docume
     )
     named = {INCARNATION_ANNOTATION: f"{ledger.incarnation} {ledger.cluster}"} if ledger.cluster else {}
     return manifests.report(facts.owner, annotations=named, emptied=gone)
+
+
+def _has_prepared(job: Document, report: TrainingReport | None, now: datetime) -> bool:
+    """Whether the job that prepared may go: it gets time to end by itself, so that its dossier tells a good end."""
+    ended = text(job, "status", "jobDeploymentStatus") in ENDED
+    return ended or report is None or now >= report.at + END_WITHIN
 
 
 def _must_stop(job: Document, ledger: RunLedger, now: datetime) -> bool:
