@@ -228,7 +228,7 @@ def rights(missing: Sequence[str], optional: Sequence[str]) -> tuple[Check, ...]
     """The person's own rights."""
     checks = []
     if missing:
-        remedy = "Ask for a Role with them; the chart's documentation lists one for people."
+        remedy = "Ask for a Role with them: docs/cli.md has one."
         checks.append(Check("your rights", "fail", f"you may not {', '.join(missing)}", remedy))
     if optional:
         told = f"you may not {', '.join(optional)}; what depends on it is left out"

@@ -50,12 +50,12 @@ from drivetrain.store import ObjectStore
 
 LEASE_NAME = "drivetrain-operator"
 _SECONDS = 10.0
-_NEEDED: tuple[tuple[str, Kind, str], ...] = (
+NEEDED: tuple[tuple[str, Kind, str], ...] = (
     *((verb, kind, "") for kind in (DRIVETRAIN_PROJECT, TRAINING_RUN, DEPLOYMENT) for verb in ("get", "list", "patch")),
     ("get", CONFIG_MAP, ""),
 )
 """Without these, commands fail."""
-_USEFUL: tuple[tuple[str, Kind, str], ...] = (
+USEFUL: tuple[tuple[str, Kind, str], ...] = (
     ("list", POD, ""),
     ("get", POD, "log"),
     ("list", EVENT, ""),
@@ -180,7 +180,7 @@ class Examination:
     def _rights(self) -> tuple[Check, ...]:
         missing, optional = (
             [_right(verb, kind, sub) for verb, kind, sub in rights if not self.session.may(verb, kind, subresource=sub)]
-            for rights in (_NEEDED, _USEFUL)
+            for rights in (NEEDED, USEFUL)
         )
         if self.session.serves(WORKLOAD) and not self.session.may("list", WORKLOAD):
             optional.append(_right("list", WORKLOAD, ""))

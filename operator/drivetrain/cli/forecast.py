@@ -32,7 +32,7 @@ from drivetrain.cli.foreign import CLUSTER_QUEUE_V1BETA1, LOCAL_QUEUE_V1BETA1, N
 from drivetrain.cli.manifests import read
 from drivetrain.cli.overlay import Overlay
 from drivetrain.cli.prediction import Prediction, predict
-from drivetrain.cli.reader import Permitted, Reader, parsed
+from drivetrain.cli.reader import Permitted, Reader, parsed, understood
 from drivetrain.cli.tree import state_of
 from drivetrain.cli.validation import validate
 from drivetrain.controller.manifests.settings import Settings
@@ -131,7 +131,8 @@ def forecast(
     """
     overlay = Overlay(session, now)
     planned = tuple(_planned(session, overlay, each) for each in documents)
-    prediction = predict(overlay, documents, settings)
+    with understood("What the operator keeps"):
+        prediction = predict(overlay, documents, settings)
     permitted = Permitted(session, [*unread, *overlay.unread])
     survey = _Survey(session, permitted, has_nodes)
     priced = tuple(survey.priced(each) for each in _working(prediction, documents))

@@ -26,7 +26,7 @@ from drivetrain.api.v1alpha1.dataset import Store
 from drivetrain.api.v1alpha1.deployment import Deployment
 from drivetrain.api.v1alpha1.project import DrivetrainProject
 from drivetrain.api.v1alpha1.trainingrun import TrainingRun
-from drivetrain.cli.reader import Permitted, Reader, parsed
+from drivetrain.cli.reader import Permitted, Reader, parsed, understood
 from drivetrain.controller.core import records
 from drivetrain.store import ObjectStore
 
@@ -87,7 +87,8 @@ def subjects(reader: Reader, name: str) -> tuple[Document, ...]:
 
 def investigate(reader: Reader, subject: Document, open_store: OpenStore) -> Case:
     """Read everything about one object that this person may read."""
-    return _Inquiry(Permitted(reader), namespace_of(subject), open_store).of(subject)
+    with understood(f"What is kept about {text(subject, 'kind')} {name_of(subject)}"):
+        return _Inquiry(Permitted(reader), namespace_of(subject), open_store).of(subject)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,11 @@
 """What commands read through: a person's session with a cluster, or a test's."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
+
+from pydantic import ValidationError
 
 from drivetrain.api.documents import Document, name_of
 from drivetrain.api.errors import DrivetrainError, ForbiddenError, InvalidSpecError, NotFoundError
@@ -10,6 +13,7 @@ from drivetrain.api.kinds import EVENT, Kind, Ref
 from drivetrain.api.meta import Resource
 
 R = TypeVar("R", bound=Resource)
+_SAME_VERSION = "Use the version of `drivetrain` that belongs to the operator; `drivetrain doctor` compares them."
 
 
 class Reader(Protocol):
@@ -84,8 +88,19 @@ def parsed(model: type[R], document: Document) -> R:
     except InvalidSpecError as error:
         raise DrivetrainError(
             f"{model.__name__} {name_of(document)} cannot be read by this version: {error.message}.",
-            remedy="Use the version of `drivetrain` that belongs to the operator; `drivetrain doctor` compares them.",
+            remedy=_SAME_VERSION,
         ) from error
+
+
+@contextmanager
+def understood(what: str) -> Iterator[None]:
+    """Raises DrivetrainError for records below, ledgers and dossiers, that this version does not understand."""
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        told = f"{what} cannot be read by this version: {'.'.join(map(str, first['loc']))}: {first['msg']}."
+        raise DrivetrainError(told, remedy=_SAME_VERSION) from error
 
 
 def existing(reader: Reader, kind: Kind, name: str) -> Document:

@@ -9,6 +9,8 @@ from typing import Any
 import typer
 from typer.main import get_command
 
+from drivetrain.api.kinds import LOCAL_QUEUE, WORKLOAD
+from drivetrain.cli.examination import NEEDED, USEFUL
 from drivetrain.cli.main import app
 
 _HEAD = """\
@@ -34,6 +36,14 @@ objects are completed too. kubectl completes `kubectl drivetrain` through `kubec
 """
 
 
+_RIGHTS = """
+## Rights
+
+A Role for people, beside the right to create what they apply. What is marked is left out where it is missing, except
+that Secrets are better replaced by keys of one's own in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
+"""
+
+
 def reference() -> str:
     """The page."""
     group: Any = get_command(app)  # typer has its own copy of click, without public types
@@ -42,7 +52,19 @@ def reference() -> str:
     told += [f"| [`{command.name}`](#{command.name}) | {_help(command)[0]} |" for command in commands]
     for command in commands:
         told += ["", *_section(command)]
-    return "\n".join(told) + "\n"
+    return "\n".join([*told, _RIGHTS, "```yaml", "rules:", *_rules(), "```", ""])
+
+
+def _rules() -> Iterator[str]:
+    """The rules of a Role, by what `doctor` looks for."""
+    kueue = ("list", WORKLOAD, ""), ("get", LOCAL_QUEUE, ""), ("list", LOCAL_QUEUE, "")
+    for rights, note in ((NEEDED, ""), ((*USEFUL, *kueue), "  # left out where missing")):
+        verbs: dict[tuple[str, str], list[str]] = {}
+        for verb, kind, subresource in rights:
+            resource = f"{kind.plural}/{subresource}" if subresource else kind.plural
+            verbs.setdefault((kind.group, resource), []).append(verb)
+        for (group, resource), found in verbs.items():
+            yield f'- {{apiGroups: ["{group}"], resources: [{resource}], verbs: [{", ".join(found)}]}}{note}'
 
 
 def _section(command: Any) -> Iterator[str]:

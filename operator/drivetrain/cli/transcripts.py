@@ -1,6 +1,7 @@
 """`drivetrain logs`: what Pods say by this person's rights, else what the run's submitter kept."""
 
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from drivetrain.api.errors import (
 from drivetrain.api.kinds import CONFIG_MAP, DEPLOYMENT, DRIVETRAIN_PROJECT, POD, RAY_JOB, TRAINING_RUN, Ref
 from drivetrain.api.names import ATTEMPT_LABEL, OWNER_UID_LABEL, RUN_UID_LABEL, spec_name
 from drivetrain.cli.inquiry import OpenStore, newest_dossier, subjects
-from drivetrain.cli.reader import Reader
+from drivetrain.cli.reader import Reader, understood
 from drivetrain.controller.core import records
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 SUBMITTER = "ray-job-submitter"
 """The container that follows the driver's log."""
 _SECONDS = 30.0
+_PAUSE_SECONDS = 1.0
 
 
 class Session(Reader, Protocol):
@@ -62,7 +64,7 @@ class Transcripts:
         label = RUN_UID_LABEL if run else OWNER_UID_LABEL
         pods = self.session.list(POD, {label: uid_of(subject)}, namespace=namespace_of(subject))
         if run and self.local is not None:
-            yield from self._of_ray(subject, self.local, lines)
+            yield from self._of_ray(subject, self.local, lines, follow=follow)
             return
         voices = speakers(pods)
         told = False
@@ -75,7 +77,8 @@ class Transcripts:
                 raise
             yield f"# {error}"
         if run and not told:
-            yield from self._kept(subject, lines)
+            with understood(f"What is kept of {name}"):
+                yield from self._kept(subject, lines)
         elif not voices:
             raise DrivetrainError(f"{name} has no Pods.", remedy=f"See `drivetrain why {name}` for what it waits for.")
 
@@ -121,27 +124,44 @@ class Transcripts:
         yield f"# {kept.uri}: {kept.dossier.ended} {kept.dossier.message}".rstrip()
         yield from kept.dossier.log.splitlines()[-lines:]
 
-    def _of_ray(self, run: Document, local: "Addresses", lines: int) -> Iterator[str]:
+    def _of_ray(self, run: Document, local: "Addresses", lines: int, *, follow: bool) -> Iterator[str]:
         """The driver's log from the one Ray instance of the environment on this machine."""
+        told = -1
+        while True:
+            job = self._job(run)
+            submission = text(job, "status", "jobId")
+            if not submission:
+                raise DrivetrainError(f"{name_of(run)} has no job yet.", remedy=f"See `drivetrain why {name_of(run)}`.")
+            log = _log_of(local, submission)
+            yield from log[-lines:] if told < 0 else log[told:]
+            told = len(log)
+            if not follow or text(job, "status", "jobDeploymentStatus") in ("Complete", "Failed"):
+                return
+            time.sleep(_PAUSE_SECONDS)
+
+    def _job(self, run: Document) -> Document:
+        """The RayJob of the newest attempt."""
         jobs = self.session.list(RAY_JOB, {RUN_UID_LABEL: uid_of(run)}, namespace=namespace_of(run))
-        newest = max(jobs, key=lambda job: int(labels_of(job).get(ATTEMPT_LABEL, "0")), default=None)
-        submission = text(newest or {}, "status", "jobId")
-        if not submission:
-            raise DrivetrainError(f"{name_of(run)} has no job yet.", remedy=f"See `drivetrain why {name_of(run)}`.")
-        request = urllib.request.Request(  # noqa: S310 - the loopback address of `drivetrain up`
-            f"{local.ray_dashboard}/api/jobs/{quote(submission)}/logs",
-            headers={"Authorization": f"Bearer {local.ray_token}"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310 - likewise
-                told = json.loads(answer.read())
-        except urllib.error.HTTPError as error:
-            raise ComponentError(
-                f"Ray has no log of {submission} (HTTP {error.code}).", remedy="It was restarted since: train again."
-            ) from error
-        except OSError as error:
-            raise ComponentError(f"Ray does not answer: {error}.", remedy="See `drivetrain components`.") from error
-        yield from str(told.get("logs", "")).splitlines()[-lines:]
+        newest = max(jobs, key=lambda job: (int(labels_of(job).get(ATTEMPT_LABEL, "0")), name_of(job)), default=None)
+        return newest or {}
+
+
+def _log_of(local: "Addresses", submission: str) -> list[str]:
+    """What a driver has written so far. Raises ComponentError."""
+    request = urllib.request.Request(  # noqa: S310 - the loopback address of `drivetrain up`
+        f"{local.ray_dashboard}/api/jobs/{quote(submission)}/logs",
+        headers={"Authorization": f"Bearer {local.ray_token}"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310 - likewise
+            told = json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        raise ComponentError(
+            f"Ray has no log of {submission} (HTTP {error.code}).", remedy="It was restarted since: train again."
+        ) from error
+    except OSError as error:
+        raise ComponentError(f"Ray does not answer: {error}.", remedy="See `drivetrain components`.") from error
+    return str(told.get("logs", "")).splitlines()
 
 
 def speakers(pods: Sequence[Document]) -> tuple[Voice, ...]:

@@ -10,7 +10,7 @@ from drivetrain.api.dossier import Dossier, JobRecord
 from drivetrain.api.errors import DrivetrainError, StoreError
 from drivetrain.api.kinds import CONFIG_MAP, DRIVETRAIN_PROJECT, EVENT, POD, RAY_JOB, TRAINING_RUN, WORKLOAD
 from drivetrain.api.layout import dossier as dossier_key
-from drivetrain.api.names import ray_job_name
+from drivetrain.api.names import LEDGER_KEY, ledger_name, ray_job_name
 from drivetrain.api.v1alpha1.dataset import Store
 from drivetrain.cli.answer import answer, pod_trouble
 from drivetrain.cli.inquiry import JOB_UID_LABEL, OpenStore, investigate, subjects
@@ -164,3 +164,12 @@ def test_a_name_of_several_kinds_gives_each_and_a_prefix_picks_one() -> None:
 def test_an_unknown_name_is_told_with_those_that_exist() -> None:
     with pytest.raises(DrivetrainError, match=r"Nothing of ours is called shpo .* There are: shop"):
         subjects(Person(Bench()), "shpo")
+
+
+def test_a_ledger_of_another_version_is_told_with_what_to_do() -> None:
+    bench = RunBench()
+    bench.look()
+    ledger = bench.read(CONFIG_MAP, ledger_name("TrainingRun", "shop-1"))
+    bench.cluster.put({**ledger, "data": {LEDGER_KEY: '{"novelty": 1}'}})
+    with pytest.raises(DrivetrainError, match=r"novelty: Extra inputs .*drivetrain doctor"):
+        told(bench, "shop-1")
