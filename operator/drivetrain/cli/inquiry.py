@@ -30,6 +30,8 @@ from drivetrain.cli.reader import Permitted, Reader, parsed, understood
 from drivetrain.controller.core import records
 from drivetrain.store import ObjectStore
 
+PODS_ASKED = 10
+"""Of a large cluster, events of so many Pods: what keeps one from starting keeps the others too."""
 JOB_UID_LABEL = "kueue.x-k8s.io/job-uid"
 OpenStore = Callable[[Store, str], ObjectStore]
 """Opens a project's store with the keys of a namespace. Raises StoreError."""
@@ -119,7 +121,7 @@ class _Inquiry:
         newest = max((int(labels_of(pod).get(ATTEMPT_LABEL, "0")) for pod in pods), default=0)
         pods = tuple(pod for pod in pods if labels_of(pod).get(ATTEMPT_LABEL) == str(newest))
         workloads = self._workloads(jobs) if run.spec.queue else ()
-        about = [{"metadata": {"uid": uid}}, *jobs, *workloads, *pods]
+        about = [{"metadata": {"uid": uid}}, *jobs, *workloads, *pods[:PODS_ASKED]]
         return Case(
             run,
             ledger,
@@ -136,7 +138,7 @@ class _Inquiry:
         ledger = records.ledger(DeploymentLedger, self._record(ledger_name(DEPLOYMENT.kind, name)))
         services = self._list(RAY_SERVICE, {OWNER_UID_LABEL: uid})
         pods = self._list(POD, {OWNER_UID_LABEL: uid})
-        about = [{"metadata": {"uid": uid}}, *services, *pods]
+        about = [{"metadata": {"uid": uid}}, *services, *pods[:PODS_ASKED]]
         return Case(deployment, ledger, services, pods, (), self._events(about), None, tuple(self.unread))
 
     def _workloads(self, jobs: tuple[Document, ...]) -> tuple[Document, ...]:

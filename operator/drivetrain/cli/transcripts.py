@@ -94,8 +94,8 @@ class Transcripts:
         return run
 
     def _spoken(self, voices: Sequence[Voice], *, lines: int, follow: bool) -> Iterator[str]:
-        """One after the other; only a single one can be followed, so it is the first."""
-        for voice in voices[:1] if follow else voices:
+        """One after the other; only a single one can be followed, so it is the newest."""
+        for voice in voices[-1:] if follow else voices:
             prefix = f"[{voice.pod.name} {voice.container}] " if len(voices) > 1 and not follow else ""
             try:
                 for line in self.session.log(voice.pod, voice.container, lines=lines, follow=follow):
@@ -165,12 +165,12 @@ def _log_of(local: "Addresses", submission: str) -> list[str]:
 
 
 def speakers(pods: Sequence[Document]) -> tuple[Voice, ...]:
-    """Whom to listen to: the newest attempt's submitter, which has the driver's log; else all its Pods. Pure."""
+    """Whom to listen to: the newest attempt's submitter, which has the driver's log, else all; oldest first."""
     attempts = {name_of(pod): int(labels_of(pod).get(ATTEMPT_LABEL, "0")) for pod in pods}
     newest = max(attempts.values(), default=0)
     found = tuple(
         Voice(Ref(POD, namespace_of(pod), name_of(pod)), text(container, "name"))
-        for pod in sorted(pods, key=name_of)
+        for pod in sorted(pods, key=lambda pod: (text(pod, "metadata", "creationTimestamp"), name_of(pod)))
         if attempts[name_of(pod)] == newest
         for container in documents(pod, "spec", "containers")
     )

@@ -22,8 +22,10 @@ class Listener(Person):
 
     said: Sequence[str] = ()
     error: ClusterError | None = None
+    heard: Sequence[str] = ()
 
     def log(self, pod: Ref, container: str, *, lines: int, follow: bool = False) -> Iterator[str]:
+        self.heard = [*self.heard, pod.name]
         if self.error is not None:
             raise self.error
         yield from (f"{container}: {line}" for line in self.said[-lines:])
@@ -38,10 +40,15 @@ def with_pods(*containers: str) -> RunBench:
 
 
 def lines_of(
-    person: Listener, name: str = "shop-1", *, lines: int = 10, store: DirectoryStore | None = None
+    person: Listener,
+    name: str = "shop-1",
+    *,
+    lines: int = 10,
+    store: DirectoryStore | None = None,
+    follow: bool = False,
 ) -> list[str]:
     opened = (lambda *_: store) if store is not None else no_store
-    return list(Transcripts(person, opened).of(name, lines=lines, follow=False))
+    return list(Transcripts(person, opened).of(name, lines=lines, follow=follow))
 
 
 def test_the_submitter_speaks_for_the_driver() -> None:
@@ -112,3 +119,14 @@ def test_only_the_newest_attempt_speaks() -> None:
         return {"metadata": metadata, "spec": {"containers": [{"name": "ray-job-submitter"}]}}
 
     assert [voice.pod for voice in speakers([a_pod(1), a_pod(2)])] == [Ref(POD, "default", "a2")]
+
+
+def test_the_newest_submitter_is_followed() -> None:
+    bench = with_pods()
+    for part in ("p", "t"):
+        bench.pod(f"shop-1-a1-{part}", spec={"containers": [{"name": "ray-job-submitter"}]})
+    person = Listener(bench)
+    person.said = ["here"]
+    assert len(lines_of(person)) == 2
+    assert lines_of(person, follow=True) == ["ray-job-submitter: here"]
+    assert person.heard[-1] == "shop-1-a1-t"
