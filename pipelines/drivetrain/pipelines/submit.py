@@ -187,13 +187,14 @@ async def _main(env: Mapping[str, str], entrypoint: str, clock: Callable[[], dat
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     submission = env[SUBMISSION_ENV]
+    archive = archive_from(env)  # now: what is mounted may go with the cluster, and the end may leave no time
     transcript = Transcript(secret_values(env), _show)
     async with aiohttp.ClientSession() as session:
         api = JobsApi(session, env[ADDRESS_ENV], env.get(TOKEN_ENV, ""))
         outcome = await run(api, submission, entrypoint, transcript, patience=Patience(), stop=stop)
     _LOG.info("%s: %s", submission, " ".join(part for part in (outcome.ended, outcome.message) if part))
     try:
-        _LOG.info("the dossier is %s", archive_from(env).keep(submission, outcome, transcript, clock()))
+        _LOG.info("the dossier is %s", archive.keep(submission, outcome, transcript, clock()))
     except DrivetrainError as error:
         _LOG.error("the dossier cannot be kept: %s", error)
     if outcome.ended == "Terminated":
@@ -213,7 +214,11 @@ def _clock() -> datetime:
 def main() -> int:
     """Runs with the entrypoint as arguments and all that KubeRay and the operator put into the environment."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    return asyncio.run(_main(dict(os.environ), " ".join(sys.argv[1:]), _clock))
+    try:
+        return asyncio.run(_main(dict(os.environ), " ".join(sys.argv[1:]), _clock))
+    except DrivetrainError as error:
+        _LOG.error("%s", error)
+        return 1
 
 
 if __name__ == "__main__":

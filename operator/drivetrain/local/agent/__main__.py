@@ -12,9 +12,11 @@ import aiohttp
 from drivetrain.controller.cluster.access import from_kubeconfig
 from drivetrain.controller.cluster.kubernetes import connect
 from drivetrain.local.agent.facts import Place
+from drivetrain.local.agent.followers import Followers
 from drivetrain.local.agent.loop import Agent
 from drivetrain.local.agent.node_api import NodeApi
 from drivetrain.local.agent.ray_api import RayApi
+from drivetrain.local.components import ray_environment
 from drivetrain.local.settings import Settings
 from drivetrain.local.statedir import StateDir
 
@@ -37,6 +39,7 @@ async def run(state: StateDir) -> None:
             cluster,
             ray,
             NodeApi(access, session),
+            Followers(ray_environment(state, settings), settings.ray_url),
             place=place,
             token=settings.ray_token,
             heartbeat=state.heartbeat,

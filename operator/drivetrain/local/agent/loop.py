@@ -17,9 +17,10 @@ from drivetrain.api.kinds import CONFIG_MAP, POD, RAY_CLUSTER, RAY_JOB, RAY_SERV
 from drivetrain.controller.cluster.clock import now
 from drivetrain.controller.cluster.port import ABSENT, Cluster, Precondition
 from drivetrain.local.agent import clusters, jobs, pods, services
-from drivetrain.local.agent.containers import ContainerError, MountError, resolve
+from drivetrain.local.agent.containers import ContainerError, MountError, environment, resolve
 from drivetrain.local.agent.effects import Apply, Delete, Effect, Hold, RemovePod, SetStatus, Stop, Submit, Tell
 from drivetrain.local.agent.facts import NODE, Place, RayFacts, World, deleting, where
+from drivetrain.local.agent.followers import Followers
 from drivetrain.local.agent.mirror import Mirror
 from drivetrain.local.agent.node_api import NodeApi
 from drivetrain.local.agent.ray_api import RayApi, RefusedError
@@ -47,7 +48,15 @@ class Agent:
     """Carries out RayJobs and RayServices; what it remembers between passes only saves work."""
 
     def __init__(
-        self, cluster: Cluster, ray: RayApi, node: NodeApi, *, place: Place, token: str, heartbeat: Path
+        self,
+        cluster: Cluster,
+        ray: RayApi,
+        node: NodeApi,
+        followers: Followers,
+        *,
+        place: Place,
+        token: str,
+        heartbeat: Path,
     ) -> None:
         self._cluster = cluster
         self._mirror = Mirror(cluster, KINDS)
@@ -64,6 +73,7 @@ class Agent:
         self._deploying: asyncio.Task[None] | None = None
         self._told: set[tuple[str, str, str]] = set()
         self._environments: dict[str, Mapping[str, str]] = {}
+        self._followers = followers
 
     async def run(self) -> None:
         """Pass after pass, woken by changes, until cancelled."""
@@ -82,6 +92,7 @@ class Agent:
             following.cancel()
             if self._deploying is not None:
                 self._deploying.cancel()
+            await self._followers.close()
 
     async def _pass(self) -> bool:
         world = await self._observe()
@@ -95,6 +106,8 @@ class Agent:
         for job in world.all(RAY_JOB):
             refused = self._refused_jobs.get(text(job, "status", "jobId"), "")
             await self._apply(jobs.decide(job, world, _suffix(), refused), world)
+            await self._follow(job, world)
+        self._followers.reap()
         await self._deploy(world)
         for service in world.all(RAY_SERVICE):
             refused = self._refused_services.get(where(service), ("", ""))[1]
@@ -162,6 +175,16 @@ class Agent:
         content, expires = await self._node.token(pod, token)
         write(path, content.encode())
         issued[str(path)] = _Issued(moment + (expires - moment) * RENEW_AFTER)
+
+    async def _follow(self, job: Document, world: World) -> None:
+        """Have a job followed that Ray has taken: what a submitter's Pod does in a cluster."""
+        submission = jobs.active_submission(job)
+        if world.ray is None or not submission or world.ray.jobs.get(submission) is None:
+            return
+        head = world.head(namespace_of(job), text(job, "status", "rayClusterName"))
+        if head is not None:
+            with contextlib.suppress(ContainerError):  # a reference vanished: pods.decide tells it
+                await self._followers.follow(submission, text(job, "spec", "entrypoint"), environment(head, world))
 
     async def _deploy(self, world: World) -> None:
         """Give Ray Serve what all RayServices want; one that it refuses keeps what it had before."""

@@ -1,0 +1,47 @@
+"""The submitters of running jobs as local processes: the agent submits, they follow and leave the dossier."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Mapping
+
+from drivetrain.api.names import SPEC_ENV, SUBMIT_COMMAND
+
+LOG = logging.getLogger("drivetrain.local.agent")
+_NICENESS = 19
+"""A follower waits most of its life; the driver that starts at the same time goes first."""
+
+
+class Followers:
+    """One process a submission, as long as the job lasts."""
+
+    def __init__(self, environment: Mapping[str, str], dashboard: str) -> None:
+        """`environment` is that of everything on the one Ray instance."""
+        self._shared = {**environment, "RAY_DASHBOARD_ADDRESS": dashboard}
+        self._running: dict[str, asyncio.subprocess.Process] = {}
+        self._started: set[str] = set()
+
+    async def follow(self, submission: str, entrypoint: str, variables: Mapping[str, str]) -> None:
+        """Start a follower of this job unless there was one; jobs that are not of a run have none."""
+        if submission in self._started or SPEC_ENV not in variables:
+            return
+        self._started.add(submission)
+        env = {**os.environ, **self._shared, **variables, "RAY_JOB_SUBMISSION_ID": submission}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *SUBMIT_COMMAND[1:], entrypoint, env=env, stdout=asyncio.subprocess.DEVNULL
+        )
+        os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
+        self._running[submission] = process
+        LOG.info("following %s", submission)
+
+    def reap(self) -> None:
+        """Forget those that have ended."""
+        self._running = {name: process for name, process in self._running.items() if process.returncode is None}
+
+    async def close(self) -> None:
+        """End them all; the next agent follows what still runs."""
+        self.reap()
+        for process in self._running.values():
+            process.kill()
+            await process.wait()
