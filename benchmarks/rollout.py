@@ -78,6 +78,7 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7, help="rollouts, each beside a quiet stretch (default: 7)")
+    parser.add_argument("--replicas", type=int, default=1, help="replicas of the endpoint (default: 1)")
     parser.add_argument("--rate", type=float, default=100.0, help="requests a second (default: 100)")
     parser.add_argument("--step", type=float, default=2.0, help="seconds after each change (default: 2)")
     parser.add_argument("--load", type=float, default=8.0, help="seconds for the load (default: 8)")
@@ -89,7 +90,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="rollout-") as folder:
         shop = Shop(Path(folder))
         policies = [shop.publish(seed)[0] for seed in range(given.rounds + 1)]
-        with servers(("ours",), Path(folder), shop) as (ours,):
+        with servers(("ours",), Path(folder), shop, replicas=given.replicas) as (ours,):
             ours.configure(shop.config(policies[0]))
             ours.wait(Visitors(1, fresh=True, seed=0).body())
             with Arrivals(ours, given.rate, 1):
@@ -113,7 +114,8 @@ def main() -> None:
                     raise RuntimeError(f"the candidate decided nothing: it needs more than {given.load:g} s to load")
                 quiet.append(calm.waited)
                 rolled.append(busy.waited)
-    print(f"{given.rounds} rollouts of {length:.0f} s at {given.rate:.0f} requests/s: no request failed")
+    served = f"{given.replicas} replicas, {given.rate:.0f} requests/s"
+    print(f"{given.rounds} rollouts of {length:.0f} s at {served}: no request failed")
 
     def row(name: str, at: float) -> tuple[str, str, str, str]:
         pair = [[sorted(waited)[int(at * (len(waited) - 1))] for waited in each] for each in (quiet, rolled)]

@@ -1,6 +1,6 @@
 """The servers that are compared, each in a process tree of its own: ours as the operator deploys it, and naive ones.
 
-Each is started as `python -m benchmarks.served KIND PORT FOLDER`, FOLDER being the published model's.
+Each is started as `python -m benchmarks.served KIND PORT FOLDER REPLICAS`, FOLDER being the published model's.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ APPLICATION = "juice"
 class Server:
     """A server in a process tree of its own."""
 
-    def __init__(self, kind: str, folder: Path, shop: Shop, haproxy: Path) -> None:
+    def __init__(self, kind: str, folder: Path, shop: Shop, haproxy: Path, replicas: int) -> None:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = int(probe.getsockname()[1])
         self.kind = kind
@@ -40,7 +40,7 @@ class Server:
         self.headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
         env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.served", kind, str(self.port), str(folder)],
+            [sys.executable, "-m", "benchmarks.served", kind, str(self.port), str(folder), str(replicas)],
             stdin=subprocess.PIPE, stdout=self._log.open("wb"), stderr=subprocess.STDOUT, cwd=ROOT,
             start_new_session=True, env=env | (_our_environment(shop, haproxy) if kind == "ours" else {}),
         )  # fmt: skip
@@ -72,14 +72,14 @@ class Server:
 
 
 @contextlib.contextmanager
-def servers(kinds: tuple[str, ...], folder: Path, shop: Shop) -> Iterator[list[Server]]:
-    """Servers that end with the context."""
+def servers(kinds: tuple[str, ...], folder: Path, shop: Shop, *, replicas: int = 1) -> Iterator[list[Server]]:
+    """Servers that end with the context; ours has as many replicas."""
     started: list[Server] = []
     # A socket's path may have only 107 characters, so HAProxy's folder does not lie below the shop's.
     with tempfile.TemporaryDirectory(prefix="hap", dir="/tmp", ignore_cleanup_errors=True) as haproxy:
         try:
             for kind in kinds:
-                started.append(Server(kind, folder, shop, Path(haproxy)))
+                started.append(Server(kind, folder, shop, Path(haproxy), replicas))
             yield started
         finally:
             for server in started:
@@ -114,7 +114,7 @@ def _our_environment(shop: Shop, haproxy: Path) -> dict[str, str]:
     }
 
 
-def _serve_ours(port: int) -> None:
+def _serve_ours(port: int, replicas: int) -> None:
     from ray.serve.context import _get_global_client
     from ray.serve.schema import ServeDeploySchema
 
@@ -123,7 +123,8 @@ def _serve_ours(port: int) -> None:
     assert client is not None
     for line in sys.stdin:
         config: Mapping[str, Any] = json.loads(line)
-        parts = ({"name": name, "num_replicas": 1, "user_config": config} for name in ("Endpoint", "Monitor"))
+        sizes = {"Endpoint": replicas, "Monitor": 1}
+        parts = ({"name": name, "num_replicas": size, "user_config": config} for name, size in sizes.items())
         application = {
             "name": APPLICATION,
             "route_prefix": f"/{APPLICATION}",
@@ -135,12 +136,12 @@ def _serve_ours(port: int) -> None:
         client.deploy_apps(ServeDeploySchema.model_validate(schema))
 
 
-def main(kind: str, port: int, folder: Path) -> None:
+def main(kind: str, port: int, folder: Path, replicas: int) -> None:
     """Serves until it is told to end."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     match kind:
         case "ours":
-            _serve_ours(port)
+            _serve_ours(port, replicas)
         case "plain":
             naive.serve_plain(port, folder)
         case _:
@@ -148,4 +149,4 @@ def main(kind: str, port: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
