@@ -39,17 +39,17 @@ def cases() -> Iterator[Case]:
 def _rollout() -> Iterator[Case]:
     world = World(1, script=Script(effects={version_of("shop-2"): -0.3}))
     world.declare(a_quick_project())
-    _until(world, lambda: _job(world).get("jobDeploymentStatus") == "Running")
+    until(world, lambda: _job(world).get("jobDeploymentStatus") == "Running")
     yield Case("building", "Progressing", world.project(), "retrain")
     yield Case("running", "Progressing", world.run("shop-1"), "cancel")
     yield Case("running", "Progressing", world.ray_jobs()[0])
-    _until(world, lambda: _says(world.run("shop-1"), "Complete"))
-    _until(world, lambda: _job(world).get("jobDeploymentStatus") == "Complete")
+    until(world, lambda: _says(world.run("shop-1"), "Complete"))
+    until(world, lambda: _job(world).get("jobDeploymentStatus") == "Complete")
     yield Case("complete", "Healthy", world.run("shop-1"))
     yield Case("complete", "Healthy", world.ray_jobs()[0])
-    _until(world, lambda: bool(world.ray_services()) and "conditions" in mapping(world.ray_services()[0], "status"))
+    until(world, lambda: bool(world.ray_services()) and "conditions" in mapping(world.ray_services()[0], "status"))
     yield Case("ready", "Healthy", world.ray_services()[0])
-    _until(world, lambda: int(str(mapping(world.deployment(), "status").get("weight", 0))) > 0)
+    until(world, lambda: int(str(mapping(world.deployment(), "status").get("weight", 0))) > 0)
     yield Case("rolling-out", "Progressing", world.deployment(), "promote")
     yield Case("aborted", "Progressing", world.deployment(), "abort")
     yield Case("to-pause", "Progressing", world.deployment(), "pause")
@@ -59,12 +59,12 @@ def _rollout() -> Iterator[Case]:
     live = world.cluster.read(SERVING) or {}
     metadata = {key: each for key, each in mapping(live, "metadata").items() if key != "annotations"}
     world.cluster.put({**live, "metadata": metadata})
-    _until(world, lambda: world.stable_version() == version_of("shop-1"))
+    until(world, lambda: world.stable_version() == version_of("shop-1"))
     yield Case("serving", "Healthy", world.deployment())
     yield Case("loop-running", "Healthy", world.project())
     world.annotate(PROJECT, retrain="by-hand")
-    _until(world, lambda: any(each.version == version_of("shop-2") for each in world.deployment_ledger().rejected))
-    _until(world, lambda: "CandidateRejected" in world.reasons(world.deployment()))
+    until(world, lambda: any(each.version == version_of("shop-2") for each in world.deployment_ledger().rejected))
+    until(world, lambda: "CandidateRejected" in world.reasons(world.deployment()))
     yield Case("candidate-rejected", "Degraded", world.deployment(), "retry")
 
 
@@ -72,7 +72,7 @@ def _approval() -> Iterator[Case]:
     world = World(1)
     loop = {"cooldown": "1m", "minExploredOutcomes": 100, "approval": "Manual"}
     world.declare(a_quick_project().with_field("spec.loop", loop))
-    _until(world, lambda: "awaitingApproval" in mapping(world.project(), "status"))
+    until(world, lambda: "awaitingApproval" in mapping(world.project(), "status"))
     yield Case("awaiting-approval", "Suspended", world.project(), "approve")
 
 
@@ -80,17 +80,17 @@ def _faults() -> Iterator[Case]:
     broken = RunResult(state="Failed", reason="SourceNotFound", message="There is no object.", permanent=True)
     world = World(1, script=Script(results={"shop-1": broken}))
     world.declare(a_quick_project())
-    _until(world, lambda: _says(world.run("shop-1"), "Failed"))
-    _until(world, lambda: "SourceNotFound" in world.reasons(world.project()))
+    until(world, lambda: _says(world.run("shop-1"), "Failed"))
+    until(world, lambda: "SourceNotFound" in world.reasons(world.project()))
     yield Case("failed", "Degraded", world.run("shop-1"))
     yield Case("stalled", "Degraded", world.project())
     world = World(1, script=Script(flaky={"shop-1": 9}))
     world.declare(a_quick_project())
-    _until(world, lambda: _job(world).get("jobDeploymentStatus") == "Failed")
+    until(world, lambda: _job(world).get("jobDeploymentStatus") == "Failed")
     yield Case("failed", "Degraded", world.ray_jobs()[0])
     world = World(1)
     world.declare(a_quick_project())
-    _until(world, lambda: bool(world.ray_services()))
+    until(world, lambda: bool(world.ray_services()))
     yield Case("starting", "Progressing", world.cluster.read(Ref(DEPLOYMENT, NAMESPACE, "shop")) or {})
     yield Case("starting", "Progressing", world.ray_services()[0])
 
@@ -99,13 +99,13 @@ def _queue() -> Iterator[Case]:
     world = World(1)
     world.ray.quota = False
     world.declare(a_quick_project().with_field("spec.training.queue", {"name": "pool"}))
-    _until(world, lambda: bool(world.ray_jobs()) and mapping(world.ray_jobs()[0], "spec").get("suspend") is True)
+    until(world, lambda: bool(world.ray_jobs()) and mapping(world.ray_jobs()[0], "spec").get("suspend") is True)
     world.step()
     yield Case("queued", "Progressing", world.run("shop-1"))
     yield Case("queued", "Suspended", world.ray_jobs()[0])
     run = world.run("shop-1")
     world.cluster.put({**run, "spec": {**mapping(run, "spec"), "suspend": True}})
-    _until(world, lambda: not world.ray_jobs() and "Suspended" in world.reasons(world.run("shop-1")))
+    until(world, lambda: not world.ray_jobs() and "Suspended" in world.reasons(world.run("shop-1")))
     yield Case("suspended", "Suspended", world.run("shop-1"))
 
 
@@ -119,7 +119,8 @@ def _job(world: World) -> Document:
     return mapping(jobs[0], "status") if jobs else {}
 
 
-def _until(world: World, holds: Callable[[], bool]) -> None:
+def until(world: World, holds: Callable[[], bool]) -> None:
+    """Let the world go on until it is so."""
     for _ in range(900):
         if holds():
             return

@@ -9,9 +9,13 @@ from drivetrain.api import names
 from drivetrain.api.documents import Document, annotations_of, mapping, text
 from drivetrain.api.kinds import OWN_KINDS, RAY_JOB, RAY_SERVICE
 from drivetrain.controller.core.rollout import names as names_hash
+from tests.chart.argo_testdata import until
 from tests.support.argocd import CUSTOMIZATIONS, STATUSES, act, actions, health
+from tests.support.operator_world import World, a_quick_project
+from tests.support.ray_programs import Script, version_of
 from tests.support.scenarios import STORIES, Schedule, live_through
 
+EMPTY_DEPLOYMENT: Document = {"apiVersion": "drivetrain.dev/v1alpha1", "kind": "Deployment", "metadata": {}}
 KINDS = (*OWN_KINDS, RAY_JOB, RAY_SERVICE)
 
 
@@ -99,3 +103,23 @@ def test_a_rayservice_whose_application_was_given_up_is_degraded() -> None:
     application = {"endpoint": {"status": "DEPLOY_FAILED", "message": "no module named x"}}
     status = {**mapping(ready, "status"), "activeServiceStatus": {"applicationStatuses": application}}
     assert health({**ready, "status": status}) == ("Degraded", "endpoint is DEPLOY_FAILED: no module named x")
+
+
+def test_the_operator_answers_what_a_person_asks_in_argo_cd() -> None:
+    world = World(1, script=Script(effects={version_of("shop-1"): 0.0}))  # no verdict comes by itself
+    loop = {"cooldown": "1m", "minExploredOutcomes": 100, "approval": "Manual"}
+    world.declare(a_quick_project().with_field("spec.loop", loop))
+    until(world, lambda: "awaitingApproval" in mapping(world.project(), "status"))
+    world.cluster.put(act(world.project(), "approve"))
+    until(world, lambda: actions(world.deployment() or EMPTY_DEPLOYMENT)["abort"])
+    world.cluster.put(act(world.deployment(), "abort"))
+    until(world, lambda: health(world.deployment())[0] == "Degraded")
+    assert "Aborted" in health(world.deployment())[1]
+    world.cluster.put(act(world.deployment(), "retry"))
+    until(world, lambda: actions(world.deployment())["promote"])
+    world.cluster.put(act(world.deployment(), "promote"))
+    until(world, lambda: world.stable_version() == version_of("shop-1"))
+    world.cluster.put(act(world.project(), "retrain"))
+    until(world, lambda: bool(world.run("shop-2")))
+    world.cluster.put(act(world.run("shop-2"), "cancel"))
+    until(world, lambda: "Cancelled" in world.reasons(world.run("shop-2")))

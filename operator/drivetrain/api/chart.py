@@ -132,7 +132,7 @@ def _argo_snippet(folder: Path) -> str:
         name = f"{kind.parent.name}_{kind.name}"
         lines += [f"  resource.customizations.health.{name}: |", *_block(kind / "health.lua", "    ")]
         if (kind / "actions").is_dir():
-            lines += [f"  resource.customizations.actions.{name}: |", "    mergeBuiltinActions: true"]
+            lines.append(f"  resource.customizations.actions.{name}: |")
             lines += ["    discovery.lua: |", *_block(kind / "actions" / "discovery.lua", "      "), "    definitions:"]
             for action in sorted(path for path in (kind / "actions").iterdir() if (path / "action.lua").is_file()):
                 lines += [f"    - name: {action.name}", "      action.lua: |"]
