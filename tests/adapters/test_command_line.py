@@ -188,7 +188,7 @@ def test_a_loop_is_shown_explained_and_asked(api_server: ApiServer, session: Ses
 
     why = drivetrain("why", "dtr/shop-1", "-n", namespace).out
     assert why.startswith("TrainingRun shop-1: Starting")
-    assert "attempt 1, of which 1 count, of 3" in why, "the ledger is joined"
+    assert "attempt 1, 1 of 3 attempts used" in why, "the ledger is joined"
     assert "Reconciling" in why, "status is joined"
 
     assert drivetrain("retrain", "shop", "-n", namespace).code == 0

@@ -84,7 +84,7 @@ def answer(case: Case, now: datetime) -> Answer:
     subject = case.subject
     stands = run_state(subject) if isinstance(subject, TrainingRun) else state_of(subject)
     why = _why(case, stands)
-    lines = (*_own(case, now), *_children(case), *_pods(case.pods), *_events(case, now), *_kept(case.kept))
+    lines = (*_own(case, why, now), *_children(case), *_pods(case.pods), *_events(case, now), *_kept(case.kept))
     unread = tuple(Line("not read", told, "quiet") for told in case.unread)
     reason = state_of(subject).reason
     return Answer(
@@ -124,17 +124,16 @@ def _next(subject: DrivetrainProject | TrainingRun | Deployment, reason: str) ->
     return known.format(name=subject.metadata.name, namespace=subject.metadata.namespace, project=project)
 
 
-def _own(case: Case, now: datetime) -> Iterator[Line]:
+def _own(case: Case, why: str, now: datetime) -> Iterator[Line]:
     """What status and ledger say beyond the sentence."""
     for condition in case.subject.status.conditions:
-        said = condition.status != "False" or condition.type in ("Ready", "QuotaReserved")
-        if said and condition.message and condition.type not in ("Ready", "Complete", "Failed"):
+        if condition.type not in ("Ready", "Complete", "Failed"):
             since = f" for {ago(condition.last_transition_time, now)}" if condition.last_transition_time else ""
-            told = f"{condition.type}={condition.status} {condition.reason}{since}: {condition.message}"
-            yield Line("status", told)
+            more = f": {condition.message}" if condition.message and condition.message != why else ""
+            yield Line("status", f"{condition.type}={condition.status} {condition.reason}{since}{more}")
     match case.ledger:
         case RunLedger() as ledger:
-            yield from _of_run(ledger, case.subject, now)
+            yield from _of_run(ledger, case.subject, why, now)
         case ProjectLedger() as ledger:
             yield from _of_project(ledger, case.subject, now)
         case DeploymentLedger() as ledger:
@@ -143,10 +142,11 @@ def _own(case: Case, now: datetime) -> Iterator[Line]:
             return
 
 
-def _of_run(ledger: RunLedger, run: object, now: datetime) -> Iterator[Line]:
+def _of_run(ledger: RunLedger, run: object, why: str, now: datetime) -> Iterator[Line]:
     assert isinstance(run, TrainingRun)
     if ledger.attempt:
-        told = f"attempt {ledger.attempt}, of which {ledger.attempt - ledger.uncounted} count, of {run.spec.attempts}"
+        used = f"{ledger.attempt - ledger.uncounted} of {run.spec.attempts} attempts used"
+        told = f"attempt {ledger.attempt}, {used}"
         if ledger.incarnation > 1:
             told += f"; its cluster was made {ledger.incarnation} times"
         if ledger.gpu_seconds:
@@ -155,7 +155,8 @@ def _of_run(ledger: RunLedger, run: object, now: datetime) -> Iterator[Line]:
     for failure in ledger.failures:
         yield Line("ledger", failure, "bad")
     if ledger.finished_at is not None:
-        yield Line("ledger", f"{ledger.finished} {ago(ledger.finished_at, now)} ago: {ledger.reason} {ledger.message}")
+        more = "" if ledger.message == why else f" {ledger.message}"
+        yield Line("ledger", f"{ledger.finished} {ago(ledger.finished_at, now)} ago: {ledger.reason}{more}")
     for gate in run.status.gates:
         if gate.verdict != "Passed":
             tone: Tone | None = "bad" if gate.verdict == "Failed" else None

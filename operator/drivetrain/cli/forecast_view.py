@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from rich.text import Text
 
 from drivetrain.api.documents import Document, text
-from drivetrain.api.kinds import Ref, ref_of
+from drivetrain.api.kinds import RAY_JOB, Ref, ref_of
 from drivetrain.api.names import LEDGER_KEY
 from drivetrain.cli.asks import Level, described, worst
 from drivetrain.cli.forecast import Forecast, Planned, Priced
@@ -17,7 +17,7 @@ _MARKS: Mapping[Level, tuple[str, str]] = {
     "unknown": ("unknown", "yellow"),
     "never": ("never", "red"),
 }
-SMALL = ("ConfigMap", "ServiceAccount", "Role", "RoleBinding")
+SMALL = ("ConfigMap", "NetworkPolicy", "ServiceAccount", "Role", "RoleBinding")
 """Kinds that come in numbers and that nobody reads one by one."""
 
 
@@ -79,11 +79,13 @@ def _named(documents: Iterable[Document]) -> Iterator[str]:
         else:
             yield f"{ref.kind.kind} {ref.name}{_because(ref, document)}"
     if small:
-        yield " and ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in sorted(small.items()))
+        yield ", ".join(f"{kind} x{count}" if count > 1 else kind for kind, count in sorted(small.items()))
 
 
 def _because(ref: Ref, document: Document) -> str:
-    cause = text(document, "spec", "trigger", "cause") if ref.kind.kind == "TrainingRun" else ""
+    if ref.kind == RAY_JOB and ref.name.endswith("-p"):
+        return ", which prepares the data; the one with the GPUs follows it"
+    cause = text(document, "spec", "trigger", "cause")
     return f" ({cause})" if cause else ""
 
 
