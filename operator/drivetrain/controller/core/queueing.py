@@ -29,8 +29,8 @@ WORDS: Mapping[str, str] = {
     "LocalQueueStopped": "The LocalQueue was stopped; starts again when it is resumed.",
     "NodeFailures": "Nodes failed under it.",
 }
-_LACKING = re.compile(r"insufficient unused quota for (\S+) in flavor (\S+), (\S+) more needed")
-_TOO_MUCH = re.compile(r"insufficient quota for (\S+) in flavor \S+,[^;]*?maximum capacity \(([^)\s]+)\)")
+_LACKING = re.compile(r"insufficient unused quota for (\S+?)(?: in flavor (\S+?))?, (\S+) more needed")
+_TOO_MUCH = re.compile(r"insufficient quota for (\S+?)(?: in flavor \S+?)?,[^;]*?maximum capacity \(([^)\s]+)\)")
 
 
 @dataclass(frozen=True, slots=True)
