@@ -1,7 +1,5 @@
 """The command tree as a person meets it: help, reference, completion, exit codes."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -48,30 +46,6 @@ def test_what_lists_objects_prints_them_for_programs_and_for_all_namespaces(name
 
 def test_a_wrong_command_line_is_exit_code_2() -> None:
     assert CliRunner().invoke(app, ["status", "--nonsense"]).exit_code == 2
-
-
-def completed(*words: str, program: str = "kubectl_complete") -> str:
-    """What kubectl gets to complete `kubectl drivetrain WORDS`, from a process of its own as kubectl starts it."""
-    code = f"import sys; from drivetrain.cli.main import {program}; sys.argv[1:] = {list(words)!r}; {program}()"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stdout
-
-
-def test_kubectl_completes_commands_with_their_help() -> None:
-    told = completed("re").splitlines()
-    assert [line.partition("\t")[0] for line in told] == ["retrain", "resume", "retry", ":4"]
-
-
-def test_kubectl_completes_options_of_a_command() -> None:
-    assert "--watch" in completed("status", "--w")
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_every_shell_has_a_script(shell: str) -> None:
-    code = (
-        f"import sys; from drivetrain.cli.main import main; sys.argv = ['drivetrain', 'completion', '{shell}']; main()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, f"complete_{shell}" in done.stdout) == (0, True)
 
 
 def test_no_cluster_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
