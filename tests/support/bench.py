@@ -1,5 +1,6 @@
 """One controller at a time over a fake cluster: the test plays everybody else and says what time it is."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -181,8 +182,15 @@ class RunBench(Bench):
 class ServingBench(Bench):
     """A bench with the Deployment `shop`, whose cluster is up."""
 
-    def __init__(self, document: Document, *, project: Document | None = None) -> None:
+    def __init__(
+        self,
+        document: Document,
+        *,
+        project: Document | None = None,
+        admission: Callable[[Document], Document] = lambda document: document,
+    ) -> None:
         super().__init__(project=project)
+        self.cluster.admission = admission
         self.cluster.put(document)
         self.look()
 

@@ -87,6 +87,8 @@ class FakeCluster:
         self.faults: Faults = faults or NoFaults()
         self.writes: list[Write] = []
         self.requests: list[tuple[str, Ref]] = []
+        self.admission: Callable[[Document], Document] = lambda document: document
+        """What webhooks make of a new object, as far as dry runs tell."""
         self._now = now
         self._kinds = set(kinds)
         self._version = 1
@@ -143,6 +145,11 @@ class FakeCluster:
         with self._write("patch", ref):
             stated = {key: part for key, part in document.items() if key != "status" or not _has_status(ref)}
             return self._apply(ref, stated, "", field_manager, expected)
+
+    async def dry_run(self, document: Document) -> Document:
+        """See Cluster.dry_run."""
+        self._serve("patch", ref_of(document))
+        return self.admission(document)
 
     async def apply_status(
         self, document: Document, *, field_manager: str = FIELD_MANAGER, expected: Precondition | None = None

@@ -91,6 +91,10 @@ class Overlay:
         self._written[ref] = stored
         return stored
 
+    async def dry_run(self, document: Document) -> Document:
+        """The object as it is stated: a plan asks for nothing."""
+        return document
+
     async def apply_status(
         self, document: Document, *, field_manager: str = FIELD_MANAGER, expected: Precondition | None = None
     ) -> Document:

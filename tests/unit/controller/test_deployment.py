@@ -306,6 +306,26 @@ def test_a_queue_is_refused_in_words_and_never_put_on_a_ray_service() -> None:
     assert "kueue.x-k8s.io/queue-name" not in texts(bench.services()[0], "metadata", "labels")
 
 
+def test_a_kueue_that_queues_ray_services_is_given_the_queue_and_owns_suspend() -> None:
+    document = a_deployment().with_field("spec.queue", {"name": "pool", "priorityClass": "high"}).document()
+    bench = ServingBench(document, admission=suspended)
+    (service,) = bench.services()
+    labels = texts(service, "metadata", "labels")
+    assert (labels["kueue.x-k8s.io/queue-name"], labels["kueue.x-k8s.io/priority-class"]) == ("pool", "high")
+    assert bench.said("Queued") is None
+    config_ = {**mapping(service, "spec", "rayClusterConfig"), "suspend": True}
+    bench.cluster.put({**service, "spec": {**mapping(service, "spec"), "rayClusterConfig": config_}}, "kueue")
+    bench.look()
+    assert value(bench.services()[0], "spec", "rayClusterConfig", "suspend") is True
+
+
+def suspended(document: Document) -> Document:
+    """What a Kueue that queues RayServices makes of one with its label."""
+    spec = mapping(document, "spec")
+    assert "kueue.x-k8s.io/queue-name" in texts(document, "metadata", "labels")
+    return {**document, "spec": {**spec, "rayClusterConfig": {**mapping(spec, "rayClusterConfig"), "suspend": True}}}
+
+
 def test_losing_the_report_keeps_the_stable_variant_and_the_weight() -> None:
     bench = a_bench()
     hash_ = rolling(bench)

@@ -118,6 +118,10 @@ class KubernetesCluster:
         """See Cluster.apply."""
         return await self._patch(ref_of(document), document, "", field_manager, expected)
 
+    async def dry_run(self, document: Document) -> Document:
+        """See Cluster.dry_run."""
+        return await self._patch(ref_of(document), document, "", FIELD_MANAGER, None, dry_run=True)
+
     async def apply_status(
         self, document: Document, *, field_manager: str = FIELD_MANAGER, expected: Precondition | None = None
     ) -> Document:
@@ -150,7 +154,14 @@ class KubernetesCluster:
             return
 
     async def _patch(
-        self, ref: Ref, document: Document, subresource: str, field_manager: str, expected: Precondition | None
+        self,
+        ref: Ref,
+        document: Document,
+        subresource: str,
+        field_manager: str,
+        expected: Precondition | None,
+        *,
+        dry_run: bool = False,
     ) -> Document:
         body = {**document, "metadata": {**mapping(document, "metadata"), **(_stated(expected) if expected else {})}}
         request = _Request(
@@ -158,7 +169,7 @@ class KubernetesCluster:
             ref=ref,
             method="PATCH",
             path=_path(ref) + subresource,
-            query={"fieldManager": field_manager, "force": "true"},
+            query={"fieldManager": field_manager, "force": "true", **({"dryRun": "All"} if dry_run else {})},
             body=orjson.dumps(body),
             content_type="application/apply-patch+yaml",
         )

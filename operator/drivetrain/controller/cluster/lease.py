@@ -173,6 +173,10 @@ class LeasedCluster:
         self._guard()
         return await self.cluster.apply(document, field_manager=field_manager, expected=expected)
 
+    async def dry_run(self, document: Document) -> Document:
+        """See Cluster.dry_run."""
+        return await self.cluster.dry_run(document)
+
     async def apply_status(
         self, document: Document, *, field_manager: str = FIELD_MANAGER, expected: Precondition | None = None
     ) -> Document:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Generic, TypeVar
 
-from drivetrain.api.documents import Document, name_of, text, uid_of
-from drivetrain.api.errors import ForbiddenError, NotFoundError, UnavailableError
+from drivetrain.api.documents import Document, labels_of, name_of, text, uid_of
+from drivetrain.api.errors import ForbiddenError, NotFoundError, RejectedError, UnavailableError
 from drivetrain.api.kinds import (
     CLUSTER_QUEUE,
     CONFIG_MAP,
@@ -31,18 +31,22 @@ from drivetrain.api.kinds import (
 from drivetrain.api.ledger import DeploymentLedger, ProjectLedger, RunLedger
 from drivetrain.api.names import (
     OWNER_UID_LABEL,
+    QUEUE_LABEL,
     RUN_UID_LABEL,
     account_name,
     ledger_name,
     policies_name,
     report_name,
 )
+from drivetrain.api.v1alpha1.training import Queue
 from drivetrain.controller.cluster.port import Cluster
 from drivetrain.controller.core import approvals, deployment, project, records, training_run
 from drivetrain.controller.core.observations import DeploymentObserved, ProjectObserved, RunObserved
 from drivetrain.controller.core.plan import Observed, Plan
 from drivetrain.controller.core.queueing import Line
 from drivetrain.controller.core.seniority import eldest
+from drivetrain.controller.manifests.metadata import Owner
+from drivetrain.controller.manifests.ray_service import is_suspended, queue_probe
 from drivetrain.controller.manifests.settings import Settings
 
 JOB_UID_LABEL = training_run.JOB_UID_LABEL
@@ -155,6 +159,7 @@ class Deployments(_Controller[DeploymentObserved]):
             ray_services=services,
             kuberay=kuberay,
             pods=pods,
+            queued=await _queued(cluster, owner, parent, services),
         )
 
     def decide(self, observed: DeploymentObserved, now: datetime) -> Plan:
@@ -209,6 +214,18 @@ def _rights(owner: Ref) -> tuple[Ref, ...]:
     """What lets an owner's cluster write its report, and talk to what it needs."""
     name = account_name(owner.kind.kind, owner.name)
     return tuple(Ref(kind, owner.namespace, name) for kind in (SERVICE_ACCOUNT, ROLE, ROLE_BINDING, NETWORK_POLICY))
+
+
+async def _queued(cluster: Cluster, owner: Document, parent: str, services: tuple[Document, ...]) -> bool:
+    """Whether this Deployment's RayServices are queued: as those that exist, else as a dry run tells."""
+    queue = text(owner, "spec", "queue", "name")
+    if not queue or services:
+        return bool(queue) and any(QUEUE_LABEL in labels_of(each) for each in services)
+    asked = Queue(name=queue, priority_class=text(owner, "spec", "queue", "priorityClass") or None)
+    try:
+        return is_suspended(await cluster.dry_run(queue_probe(Owner.of(owner, parent), asked)))
+    except (ForbiddenError, NotFoundError, RejectedError):
+        return False  # the endpoint itself will tell what is wrong
 
 
 async def _of_kuberay(

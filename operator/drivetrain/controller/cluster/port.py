@@ -82,6 +82,9 @@ class Cluster(Protocol):
         `expected` does not hold: another version, another object, an object that is gone.
         """
 
+    async def dry_run(self, document: Document) -> Document:
+        """Return a new object as the API server would store it, admission included; nothing is stored."""
+
     async def apply_status(
         self, document: Document, *, field_manager: str = FIELD_MANAGER, expected: Precondition | None = None
     ) -> Document:

@@ -167,7 +167,8 @@ def _serve(
     for revision in sorted({each for each in (ledger.revision, ledger.pending_revision) if each}):
         live = records.service_of(revision, observed.ray_services)
         stated = config if revision == clusters.desired or live is None else live_config(live)
-        effects.append(Apply(ray_service(owner, deployment.spec, stated, revision, endpoint)))
+        each = ray_service(owner, deployment.spec, stated, revision, endpoint, queued=observed.queued)
+        effects.append(Apply(each))
     if (selected := ledger.revision or ledger.pending_revision) is not None:
         effects.append(Apply(service(owner, selected)))
     kept = to_keep(ledger, now)

@@ -144,7 +144,7 @@ def _conditions(view: View, now: datetime) -> tuple[tuple[Condition, ...], str]:
     """The conditions, and in a sentence why it waits or failed."""
     ledger = view.ledger
     others: list[Condition] = []
-    if view.deployment.spec.queue is not None:
+    if view.deployment.spec.queue is not None and not view.observed.queued:
         told = "Kueue does not queue RayServices here; the namespace's ResourceQuota bounds serving."
         others.append(condition("Queued", "False", Fact("QueueingUnsupported", told)))
     if view.report and view.report.drift and view.report.drift.miscalibrated:

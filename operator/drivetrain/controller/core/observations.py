@@ -48,6 +48,8 @@ class DeploymentObserved:
     kuberay: bool
     """Whether the API server serves RayServices."""
     pods: tuple[Document, ...]
+    queued: bool = False
+    """Whether Kueue queues the RayServices of this Deployment, which names a queue."""
 
 
 @dataclass(frozen=True, slots=True)

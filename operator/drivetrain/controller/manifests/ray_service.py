@@ -27,12 +27,12 @@ from drivetrain.api.names import (
 from drivetrain.api.policy import EndpointConfig
 from drivetrain.api.v1alpha1.dataset import SecretReference, Store
 from drivetrain.api.v1alpha1.deployment import DeploymentSpec
-from drivetrain.api.v1alpha1.training import Resources
+from drivetrain.api.v1alpha1.training import Queue, Resources
 from drivetrain.controller.manifests import pods
 from drivetrain.controller.manifests.metadata import Owner, child
 from drivetrain.controller.manifests.quantities import amount, times
 from drivetrain.controller.manifests.ray_cluster import PORTS, Group, Runtime, ray_cluster
-from drivetrain.controller.manifests.ray_job import S3_KEYS
+from drivetrain.controller.manifests.ray_job import S3_KEYS, queue_labels
 
 HTTP_PORT = 8000
 APPLICATION = "endpoint"
@@ -101,13 +101,18 @@ def revision_of(config: Document) -> str:
 
 
 def ray_service(
-    owner: Owner, spec: DeploymentSpec, config: Document, revision: str, endpoint: EndpointConfig
+    owner: Owner,
+    spec: DeploymentSpec,
+    config: Document,
+    revision: str,
+    endpoint: EndpointConfig,
+    *,
+    queued: bool = False,
 ) -> Document:
-    """The RayService of a revision.
+    """The RayService of a revision; `queued` where Kueue is known to queue RayServices.
 
     `upgradeStrategy` is None, because while a pending cluster exists KubeRay gives a changed serve configuration to the
-    pending one only: another cluster is another RayService. It never carries a queue label: Kueue 0.15 has no
-    integration of RayServices and would fight KubeRay over the cluster's `suspend`.
+    pending one only: another cluster is another RayService.
     """
     body: dict[str, JSON] = {
         "spec": {
@@ -121,8 +126,24 @@ def ray_service(
         ray_service_name(owner.name, revision),
         owner,
         body,
-        labels={REVISION_LABEL: revision},
+        labels={REVISION_LABEL: revision, **(queue_labels(spec.queue) if queued else {})},
     )
+
+
+def queue_probe(owner: Owner, queue: Queue) -> Document:
+    """A RayService for a dry run: a Kueue that queues such answers with a suspended cluster, another one does not.
+
+    Under one that does not (0.15.0) a queue label makes Kueue and KubeRay fight over the cluster's `suspend`.
+    """
+    container: Document = {"name": "ray-head", "image": "probe"}
+    head: Document = {"rayStartParams": {}, "template": {"spec": {"containers": [container]}}}
+    body: Document = {"spec": {"rayClusterConfig": {"headGroupSpec": head}}}
+    return child(RAY_SERVICE, ray_service_name(owner.name, "probe"), owner, body, labels=queue_labels(queue))
+
+
+def is_suspended(service: Document) -> bool:
+    """Whether a RayService's cluster waits for quota."""
+    return value(service, "spec", "rayClusterConfig", "suspend") is True
 
 
 def serve_config(spec: DeploymentSpec, endpoint: EndpointConfig) -> dict[str, JSON]:
