@@ -203,15 +203,16 @@ def _run(work: _Work, env: Mapping[str, str], claim: Claim, reporter: Reporter) 
     spec = work.spec
     store = open_store(spec.data.store, env)
     fence = Fence(store, spec.run_uid, claim)
+    folder = emptied(_work_folder(env, spec) / fence.writer)
     setting = Setting(
         store=store,
         reader=SourceReader(spec.data.store, env, Path(env[SOURCES_ENV]) if SOURCES_ENV in env else None),
-        work=emptied(_work_folder(env, spec) / fence.writer),
+        work=folder,
         attempt=claim.attempt,
         guard=fence,
         audience=reporter,
         tracking=work.tracking,
-        trials=lambda: _trials(spec),
+        trials=lambda: _trials(spec, folder / "tune"),
         now=_clock(),
     )
     result = prepare(spec, setting) if UNTIL_DATA in sys.argv[1:] else drive(spec, setting).result
@@ -219,10 +220,10 @@ def _run(work: _Work, env: Mapping[str, str], claim: Claim, reporter: Reporter) 
     return result
 
 
-def _trials(spec: RunSpec) -> "AbstractContextManager[TrialRunner]":
+def _trials(spec: RunSpec, folder: Path) -> "AbstractContextManager[TrialRunner]":
     from drivetrain.pipelines.ray_trials import ray_trials
 
-    return ray_trials(spec.spec.tuning.parallel_trials)
+    return ray_trials(folder, spec.spec.tuning.parallel_trials)
 
 
 def _close(work: _Work | DrivetrainError, result: RunResult) -> None:

@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -60,7 +60,7 @@ class Setting:
     audience: Audience
     tracking: Registry
     trials: Callable[[], "AbstractContextManager[TrialRunner]"]
-    """Starts the workers that fit."""
+    """The workers that fit; they start when they are needed."""
     now: datetime
     sample: int | None = None
     """Rows kept of each source; all when absent."""
@@ -110,8 +110,9 @@ def drive(spec: RunSpec, setting: Setting) -> Built:
     audience = setting.audience
     stages = StageRunner(setting.store, setting.work, setting.guard, audience)
     setting.tracking.open(opening_of(spec), lambda run: audience.update(mlflow_run=run))
-    with setting.trials() as runner:  # first, so that workers start while data is read
-        version, rows = _data(spec, setting, stages)
+    with setting.trials() as runner:
+        # New rows mean fits: workers start while they are read. A run that reuses everything starts none.
+        version, rows = _data(spec, setting, replace(stages, fresh=runner.start))
         champion = _champion(spec, setting)
         log = StoredTrialLog(setting.store, spec.run_uid, setting.attempt, setting.guard, audience.trials)
         folder = emptied(setting.work / "model")

@@ -109,6 +109,8 @@ class StageRunner:
     """Scratch folder, which exists."""
     guard: Guard
     observer: Observer
+    fresh: Callable[[], None] = lambda: None
+    """Called before a stage is computed, because its output cannot be taken from the store."""
 
     def run(self, stage: Stage[T]) -> T:
         """The stage's output: from the store when its inputs are unchanged, else computed and committed.
@@ -123,6 +125,7 @@ class StageRunner:
             output = stage.load(self._fetched(key, files))
             self.observer.ended(stage.name, reused=True, seconds=time.monotonic() - started)
             return output
+        self.fresh()
         output = stage.run(lambda share: self.observer.advanced(stage.name, share))
         folder = emptied(self.work / key / "output")
         stage.save(output, folder)

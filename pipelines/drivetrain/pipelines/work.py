@@ -69,6 +69,10 @@ class Outcome:
 class TrialRunner(Protocol):
     """Runs fits, some at a time."""
 
+    def start(self) -> None:
+        """Begins to start the workers, because fits are likely to come; `load` does so at the latest."""
+        ...
+
     def load(self, material: Material) -> None:
         """Hands the rows to all workers, once; replaces earlier ones."""
         ...
@@ -83,6 +87,9 @@ class LocalTrials:
 
     def __init__(self) -> None:
         self._material: Material | None = None
+
+    def start(self) -> None:
+        """Nothing: this process runs."""
 
     def load(self, material: Material) -> None:
         self._material = material

@@ -99,11 +99,15 @@ class Audience:
 
 
 class CountedTrials(LocalTrials):
-    """Counts fits."""
+    """Counts fits, and how often workers were asked to start."""
 
     def __init__(self) -> None:
         super().__init__()
         self.fits = 0
+        self.starts = 0
+
+    def start(self) -> None:
+        self.starts += 1
 
     def run(self, tasks: Any) -> Any:
         self.fits += len(tasks)
@@ -207,6 +211,14 @@ def test_preparing_finds_that_the_champion_is_gone_before_gpus_are_asked_for(wor
         prepare(spec, world.setting(spec, Audience(), attempt=1, now=NOW))
 
 
+def test_new_rows_start_the_workers_before_the_first_fit(world: World) -> None:
+    spec = a_shop_run(world)
+    audience = Audience(kill_at="Collection ran")
+    with pytest.raises(KilledError):
+        drive(spec, world.setting(spec, audience, attempt=1, now=NOW))
+    assert (world.trials.starts, world.trials.fits) == (1, 0)
+
+
 def test_a_gate_that_fails_refuses_the_version_and_says_why(world: World) -> None:
     gates = {"gates": [{"metric": "logLoss", "threshold": 0.01}]}
     built, _ = world.run(a_shop_run(world, evaluation=gates))
@@ -215,12 +227,12 @@ def test_a_gate_that_fails_refuses_the_version_and_says_why(world: World) -> Non
     assert not world.registry.versions[0].approved
 
 
-def test_another_run_over_unchanged_inputs_fits_nothing(world: World) -> None:
+def test_another_run_over_unchanged_inputs_fits_nothing_and_starts_no_workers(world: World) -> None:
     spec = a_shop_run(world)
     first, _ = world.run(spec)
-    fits = world.trials.fits
+    fits, starts = world.trials.fits, world.trials.starts
     second, audience = world.run(spec.model_copy(update={"run_uid": "uid-2", "run": "shop-2"}))
-    assert world.trials.fits == fits
+    assert (world.trials.fits, world.trials.starts) == (fits, starts)
     assert second.result.digest == first.result.digest
     assert [word for word in audience.words if word.endswith("ran")] == ["Deployment ran", "Feedback ran"]
 
