@@ -196,14 +196,15 @@ class Bench:
         await self._operator.ready()
         start, ready = self._operator.tree.seconds(), time.monotonic() - began
         await self._operator.reconciled(self._count)
-        looked = time.monotonic() - began
+        looked, looks = time.monotonic() - began, await self._operator.reconciles()
         spent, used = await self._operator.requests(), self._cpu()
         print(
             f"another process takes over: ready after {ready:.1f} s and {start:.1f} s of CPU, "
-            f"every run looked at once after {looked:.1f} s, {writes(spent)} writes"
+            f"every run looked at after {looked:.1f} s, {writes(spent)} writes; "
+            f"{looks} looks, because watches that begin wake some runs again"
         )
         self._show(spent, [used[0] - start, *(now - before for now, before in zip(used[1:], others, strict=True))])
-        share = 100 * (used[0] - start) / RESYNC_SECONDS
+        share = 100 * (used[0] - start) / looks * self._count / RESYNC_SECONDS
         print(
             f"so a resync of them all every {RESYNC_SECONDS:.0f} s keeps the operator busy for {share:.2f} % of a core"
         )
