@@ -65,16 +65,18 @@ async def submit_and_follow(
 ) -> Outcome:
     """Submits the job unless Ray knows its id, and follows it to its end."""
     try:
-        await asyncio.wait_for(_submitted(api, submission, entrypoint, patience), patience.submission)
-    except TimeoutError:
-        return Outcome("NotSubmitted", f"Ray did not take the job within {patience.submission:g} s.")
+        await _submitted(api, submission, entrypoint, patience)
+    except HeadSilentError as error:
+        return Outcome("NotSubmitted", f"{error.message} Given up after {patience.submission:g} s.")
     except RefusedError as error:
         return Outcome("NotSubmitted", error.message)
     return await _followed(api, submission, transcript, patience)
 
 
 async def _submitted(api: JobsApi, submission: str, entrypoint: str, patience: Patience) -> None:
-    """Returns once Ray knows the job."""
+    """Returns once Ray knows the job. Raises RefusedError, and HeadSilentError when the time is up."""
+    now = asyncio.get_running_loop().time
+    until = now() + patience.submission
     while True:
         try:
             if await api.record(submission) is not None:
@@ -82,6 +84,8 @@ async def _submitted(api: JobsApi, submission: str, entrypoint: str, patience: P
                 return
             await api.submit(submission, entrypoint)
         except HeadSilentError as error:
+            if now() >= until:
+                raise
             _LOG.warning("%s Trying again.", error.message)
             await asyncio.sleep(patience.pause)
         else:

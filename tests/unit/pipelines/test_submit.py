@@ -100,6 +100,7 @@ async def test_no_head_at_all_is_a_submission_that_did_not_happen() -> None:
         patience = Patience(submission=0.2, pause=0.01)
         outcome = await run(api, JOB, "x", a_transcript()[0], patience=patience, stop=asyncio.Event())
     assert outcome.ended == "NotSubmitted"
+    assert "does not answer at http://127.0.0.1" in outcome.message
 
 
 async def test_when_told_to_stop_it_keeps_the_log_and_rays_last_word() -> None:
