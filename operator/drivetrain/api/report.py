@@ -51,6 +51,10 @@ class TrainingReport(ApiModel):
     result: RunResult | None = None
 
 
+RUNS_ON_CPU = "RunsOnCPU"
+"""Reason of a loaded policy whose model is evaluated on the CPU of a replica that holds a GPU."""
+
+
 class PolicyLoad(ApiModel):
     """Whether all replicas hold a policy ready."""
 
@@ -59,7 +63,7 @@ class PolicyLoad(ApiModel):
     replicas: int = 0
     """Replicas that hold it."""
     reason: str = Field(default="", max_length=64)
-    """Failed: ModelNotFound, ModelInvalid, ..."""
+    """Failed: ModelNotFound, ModelInvalid, ...; Loaded: RunsOnCPU, or nothing."""
     message: Text = ""
 
 

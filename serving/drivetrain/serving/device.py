@@ -5,7 +5,6 @@ from typing import Final
 
 GPU: Final = "CUDAExecutionProvider"
 CPU: Final = "CPUExecutionProvider"
-REASON: Final = "RunsOnCPU"
 _VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 """Ray names the GPUs of a replica here; empty for one that asked for none."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from drivetrain.api.errors import ModelError, StoreError
-from drivetrain.serving.device import REASON as RUNS_ON_CPU
+from drivetrain.api.report import RUNS_ON_CPU
 from drivetrain.serving.loader import Variant, load_variant, read_policy
 from drivetrain.serving.settings import Settings
 from drivetrain.store import ObjectStore

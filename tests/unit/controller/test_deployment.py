@@ -298,6 +298,15 @@ def test_a_project_that_turns_invalid_stalls_the_deployment_and_leaves_what_serv
     assert bench.services() == before
 
 
+def test_a_gpu_that_is_not_used_is_told_and_the_endpoint_serves_on() -> None:
+    bench = a_bench()
+    load: JSON = {"hash": "a" * 16, "state": "Loaded", "reason": "RunsOnCPU", "message": "CUDA cannot be used."}
+    bench.tell(loads=[load])
+    assert bench.said("Accelerated") == ("False", "RunsOnCPU", "CUDA cannot be used.")
+    bench.tell()
+    assert bench.said("Accelerated") is None
+
+
 def test_a_queue_is_refused_in_words_and_never_put_on_a_ray_service() -> None:
     bench = ServingBench(a_deployment().with_field("spec.queue", {"name": "pool"}).document())
     queued = bench.said("Queued")

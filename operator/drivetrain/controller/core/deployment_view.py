@@ -7,7 +7,7 @@ from drivetrain.api.documents import Document, annotations_of, integer, name_of,
 from drivetrain.api.ledger import DeploymentLedger
 from drivetrain.api.meta import Condition
 from drivetrain.api.names import ENDPOINT_URL_ANNOTATION
-from drivetrain.api.report import DriftEvidence, KpiEvidence, ServingReport
+from drivetrain.api.report import RUNS_ON_CPU, DriftEvidence, KpiEvidence, ServingReport
 from drivetrain.api.v1alpha1.deployment import (
     AnalysisStatus,
     Deployment,
@@ -147,6 +147,9 @@ def _conditions(view: View, now: datetime) -> tuple[tuple[Condition, ...], str]:
     if view.deployment.spec.queue is not None and not view.observed.queued:
         told = "Kueue does not queue RayServices here; the namespace's ResourceQuota bounds serving."
         others.append(condition("Queued", "False", Fact("QueueingUnsupported", told)))
+    slow = next((load for load in view.report.loads if load.reason == RUNS_ON_CPU), None) if view.report else None
+    if slow is not None:
+        others.append(condition("Accelerated", "False", Fact(RUNS_ON_CPU, slow.message)))
     if view.report and view.report.drift and view.report.drift.miscalibrated:
         told = (
             "Predictions are off by more than the tolerance since the promotion; drift is judged against that offset."
