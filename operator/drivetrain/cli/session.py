@@ -67,7 +67,7 @@ class Session:
             contexts, active = config.list_kube_config_contexts(config_file=file)
         except ConfigException as error:
             raise DrivetrainError(
-                f"No cluster to talk to: {error}.",
+                f"No cluster to talk to: {str(error).rstrip('.')}.",
                 remedy="Run `drivetrain up`, or name a kubeconfig with --kubeconfig or KUBECONFIG.",
             ) from error
         chosen = next((entry for entry in contexts if entry["name"] == context), active)
