@@ -60,13 +60,17 @@ def test_an_outage_of_any_length_is_taken_for_a_change_in_less_than_a_tenth_of_c
 
 def test_without_the_guard_an_outage_would_be_taken_for_a_change_in_most_cases(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(silence, "EXPECTED", np.inf)
-    runs = 12
+    runs = 24
     assert_rate_above(alarms(range(3_000, 3_000 + runs), BUSY, only_purchases=False), runs, 0.6)
 
 
 @CUSTOM
 def test_a_change_of_customers_after_an_outage_is_seen_whatever_is_reported(*, only_purchases: bool) -> None:
-    """At least 80 % of changes are seen within 800 matured decisions, at 99 % confidence."""
+    """At least 80 % of changes are seen within 1,200 matured decisions, at 99 % confidence.
+
+    So busy an endpoint needs 800 million decisions' worth of evidence for its one false alarm a year, and another
+    hundred decisions until an alarm counts.
+    """
     delays = []
     for seed in range(4_000, 4_025):
         shop = a_shop(seed, BUSY, only_purchases=only_purchases)
@@ -78,4 +82,4 @@ def test_a_change_of_customers_after_an_outage_is_seen_whatever_is_reported(*, o
             delay += 100
         delays.append(delay)
     print(f"rows from change to alarm: median {np.median(delays):.0f}, 90 % within {np.quantile(delays, 0.9):.0f}")  # noqa: T201 - what the simulation found
-    assert_rate_above(sum(delay <= 800 for delay in delays), len(delays), 0.8)
+    assert_rate_above(sum(delay <= 1_200 for delay in delays), len(delays), 0.8)
