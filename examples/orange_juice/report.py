@@ -54,12 +54,11 @@ def write_numbers(folder: Path, told: Told) -> Path:
 
 def next_commands(state: StateDir, program: str, *, kept: bool) -> tuple[str, ...]:
     """Three commands to go on with; `program` is how drivetrain is called, `kept` says that everything still runs."""
-    look = f"kubectl --kubeconfig {state.kubeconfig}"
-    return (
-        f"{program} status --state {state.root}" if kept else f"{program} up --state {state.root}",
-        f"{look} get dtp,dtr,dtd",
-        f"{program} down --state {state.root}" if kept else f"{look} describe dtd {PROJECT}",
-    )
+    tree = f"{program} status {PROJECT} --kubeconfig {state.kubeconfig}"
+    table = f"kubectl --kubeconfig {state.kubeconfig} get dtp,dtr,dtd"
+    if kept:
+        return tree, table, f"{program} down --state {state.root}"
+    return f"{program} up --state {state.root}", tree, table
 
 
 def summary(told: Told, paths: tuple[Path, Path], following: Sequence[str]) -> tuple[str, ...]:

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import typer
 
 from drivetrain.api.v1alpha1.deployment import Deployment, IntervalStatus
+from drivetrain.cli.main import app
 from drivetrain.local.environment import Addresses
 from drivetrain.local.statedir import StateDir
 from examples.orange_juice import report
@@ -114,11 +116,16 @@ def test_the_summary_states_durations_true_shares_addresses_and_three_next_comma
     assert [line.strip().removeprefix("Next: ") for line in lines[-3:]] == list(following)
 
 
-@pytest.mark.parametrize(("kept", "first", "last"), [(True, "status", "down"), (False, "up", "describe")])
-def test_the_next_commands_fit_what_still_runs(kept: bool, first: str, last: str) -> None:
-    commands = report.next_commands(StateDir(Path("/demo")), "drivetrain", kept=kept)
-    assert f" {first} " in commands[0]
-    assert f" {last} " in commands[2]
+@pytest.mark.parametrize(("kept", "verbs"), [(True, ["status", "down"]), (False, ["up", "status"])])
+def test_the_next_commands_fit_what_still_runs_and_the_command_line_takes_them(kept: bool, verbs: list[str]) -> None:
+    following = report.next_commands(StateDir(Path("/demo")), "drivetrain", kept=kept)
+    assert [command.split()[0] for command in following].count("kubectl") == 1
+    ours = [command.split()[1:] for command in following if not command.startswith("kubectl")]
+    assert [words[0] for words in ours] == verbs
+    known = typer.main.get_group(app)
+    for verb, *arguments in ours:
+        command = known.commands[verb]
+        assert command.make_context(verb, arguments).params
 
 
 def test_a_failed_first_act_is_reported_though_nobody_has_visited(told: Told, tmp_path: Path) -> None:
