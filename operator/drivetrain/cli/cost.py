@@ -31,7 +31,8 @@ class Cost:
         """In words."""
         if not self.gpus:
             return (f"0 GPU-hours: it asks for no GPU; its CPUs are held for at most {format_duration(self.deadline)}",)
-        bound = f"at most {number(self.at_most)} GPU-hours: {self.gpus} GPUs times the deadline of"
+        gpus = "1 GPU" if self.gpus == 1 else f"{self.gpus} GPUs"
+        bound = f"at most {number(self.at_most)} GPU-hours: {gpus} times the deadline of"
         told = [f"{bound} {format_duration(self.deadline)}, all attempts together"]
         if self.earlier:
             runs = f"{len(self.earlier)} earlier runs" if len(self.earlier) > 1 else "the one earlier run"

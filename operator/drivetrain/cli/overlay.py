@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from drivetrain.api.documents import Document, integer, labels_of, mapping, text, uid_of
 from drivetrain.api.errors import ForbiddenError, NotFoundError
-from drivetrain.api.kinds import Kind, Ref, ref_of
+from drivetrain.api.kinds import OWN_KINDS, Kind, Ref, ref_of
 from drivetrain.cli.reader import Reader
 from drivetrain.controller.cluster.port import FIELD_MANAGER, ObjectList, Precondition, WatchEvent
 
@@ -57,6 +57,10 @@ class Overlay:
                 self._listed[key] = self.reader.list(kind, wanted or None, namespace=namespace)
             except ForbiddenError:
                 self._note("list", kind, namespace)
+                self._listed[key] = ()
+            except NotFoundError:
+                if kind not in OWN_KINDS:  # whether KubeRay and Kueue are there matters for what follows
+                    raise
                 self._listed[key] = ()
         found = {ref_of(each): each for each in self._listed[key]}
         for ref, document in self._written.items():

@@ -1,13 +1,23 @@
 """`drivetrain plan`: what applying would create, change, wait for and cost, with the rights that there are."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import yaml
 
 from drivetrain.api.documents import Document, documents, name_of, namespace_of, text
-from drivetrain.api.errors import DrivetrainError
-from drivetrain.api.kinds import CLUSTER_QUEUE, DEPLOYMENT, DRIVETRAIN_PROJECT, LOCAL_QUEUE, SECRET, TRAINING_RUN
+from drivetrain.api.errors import DrivetrainError, NotFoundError
+from drivetrain.api.kinds import (
+    CLUSTER_QUEUE,
+    DEPLOYMENT,
+    DRIVETRAIN_PROJECT,
+    LOCAL_QUEUE,
+    OWN_KINDS,
+    SECRET,
+    TRAINING_RUN,
+    Kind,
+)
 from drivetrain.cli.changes import changes
 from drivetrain.cli.forecast import Forecast, forecast, planned_documents
 from drivetrain.cli.forecast_view import as_document, forecast_text
@@ -150,6 +160,22 @@ def test_a_program_gets_the_same_answers() -> None:
     assert yaml.safe_load(yaml.safe_dump(found)) == found
     assert (found["possible"], found["unknown"]) == (True, [])
     assert [text(asked, "verdict") for asked in documents(found, "asks")] == ["waits"]
+
+
+class Early(Person):
+    """A person on a cluster where Drivetrain is yet to be installed."""
+
+    def list(
+        self, kind: Kind, labels: Mapping[str, str] | None = None, *, namespace: str | None = None
+    ) -> tuple[Document, ...]:
+        if kind in OWN_KINDS:
+            raise NotFoundError("404 page not found", kind=kind.kind, namespace="", name="", status=404)
+        return super().list(kind, labels, namespace=namespace)
+
+
+def test_a_plan_is_made_before_the_definitions_are_installed() -> None:
+    found = planned(Early(FakeCluster(), others=RICH), a_project().document())
+    assert {"TrainingRun", "RayJob"} <= {text(each, "kind") for each in found.prediction.created}
 
 
 def test_manifests_that_are_not_valid_are_refused_with_every_fault(tmp_path: Path) -> None:
