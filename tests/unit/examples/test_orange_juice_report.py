@@ -2,15 +2,17 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
 
 from drivetrain.api.v1alpha1.deployment import Deployment, IntervalStatus
 from drivetrain.cli.main import app
+from drivetrain.local import environment
 from drivetrain.local.environment import Addresses
 from drivetrain.local.statedir import StateDir
-from examples.orange_juice import report
+from examples.orange_juice import demo, report
 from examples.orange_juice.report import Told
 from examples.orange_juice.story import Act, Result
 from examples.orange_juice.traffic import Batch, Record
@@ -144,3 +146,27 @@ def test_an_interval_is_shown_as_unbounded_until_evidence_bounds_it() -> None:
     }
     shown = a_scene(1.0, early).lines()
     assert shown == ("serves     nothing", "candidate  version 3 loading")
+
+
+class Stage:
+    """The part of a stage that the end of a demo touches."""
+
+    def __init__(self, told: Told) -> None:
+        self.record, self.scenes, self.is_open = told.record, told.scenes, True
+
+    def close_shop(self) -> None:
+        self.is_open = False
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_failed_act_means_a_report_and_an_exit_code_that_is_not_zero(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: bool
+) -> None:
+    stage, stopped = Stage(told), []
+    story = SimpleNamespace(play=lambda: told.result)
+    monkeypatch.setattr(demo, "open_stage", lambda *_: (story, stage, ADDRESSES))
+    monkeypatch.setattr(environment, "down", lambda state, _: stopped.append(state.root))
+    assert demo.play(tmp_path / "demo", keep=keep) == 1
+    assert not stage.is_open
+    assert stopped == ([] if keep else [tmp_path / "demo"])
+    assert json.loads((tmp_path / "demo" / "report" / "report.json").read_text())["passed"] is False
