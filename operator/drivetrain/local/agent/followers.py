@@ -1,6 +1,7 @@
 """The submitters of running jobs as local processes: the agent submits, they follow and leave the dossier."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -31,7 +32,8 @@ class Followers:
         process = await asyncio.create_subprocess_exec(
             sys.executable, *SUBMIT_COMMAND[1:], entrypoint, env=env, stdout=asyncio.subprocess.DEVNULL
         )
-        os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
+        with contextlib.suppress(ProcessLookupError):  # it ended at once, and says why on standard error
+            os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
         self._running[submission] = process
         LOG.info("following %s", submission)
 
@@ -43,5 +45,6 @@ class Followers:
         """End them all; the next agent follows what still runs."""
         self.reap()
         for process in self._running.values():
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
             await process.wait()
