@@ -28,7 +28,8 @@ def a_pod(image: str, kind: str, cpu: str, memory: str) -> Document:
         restart_policy="Never",
     )
     template = json.loads(json.dumps(pods.template(plan, Cluster())))
-    template["spec"]["containers"][0]["command"] = ["python", "-c", INSIDE, kind]
+    # Under a shell, as KubeRay starts Ray: below process 1 a raylet takes its parent for dead and ends.
+    template["spec"]["containers"][0]["command"] = ["sh", "-c", 'python -c "$0" "$1"; exit $?', INSIDE, kind]
     return {"apiVersion": "v1", "kind": "Pod", **template, "metadata": {"name": kind}}
 
 

@@ -2,11 +2,13 @@
 
 import http.client
 import json
+import socket
 import sys
 import time
 from pathlib import Path
 
-HOST, PORT, EVERY = "endpoint", 8000, 0.02
+PORT, EVERY = 8000, 0.02
+HOST = socket.gethostbyname("endpoint")  # once: this is about the Service, not about the cluster's DNS
 
 
 def connected() -> http.client.HTTPConnection:
@@ -46,8 +48,9 @@ while not Path("/tmp/stop").exists():
         if not keeps:
             connection.close()
     except (OSError, http.client.HTTPException) as error:
-        failures.append(f"{type(error).__name__}: {error}")
-        say(f"failed: {failures[-1]}")
+        say(f"failed: {type(error).__name__}: {error}, after {last or 'nothing'}")
+        if last:  # before the first answer the Service itself is on its way to the node's rules
+            failures.append(f"{type(error).__name__}: {error}, after {last}")
         connection.close()
     time.sleep(max(0.0, EVERY - (time.monotonic() - began)))
 say(json.dumps({"seen": seen, "failures": failures}))
