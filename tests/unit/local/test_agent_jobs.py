@@ -6,7 +6,7 @@ from drivetrain.api.documents import Document, mapping
 from drivetrain.api.kinds import RAY_CLUSTER, Ref
 from drivetrain.local.agent.effects import Apply, Delete, Effect, Hold, SetStatus, Stop, Submit
 from drivetrain.local.agent.facts import RayFacts
-from drivetrain.local.agent.jobs import FINALIZER, active_submission, decide
+from drivetrain.local.agent.jobs import FINALIZER, active_submission, decide, to_follow
 from tests.unit.local.worlds import (
     STARTED,
     a_job,
@@ -276,3 +276,22 @@ def test_an_agent_that_lost_its_memory_decides_the_same() -> None:
     cluster = its_cluster(job, "train-abcde")
     world = a_world(job, cluster, its_head(cluster), ray=ray_with("train-abcde", "SUCCEEDED"))
     assert decide(job, world, "first") == decide(job, world, "second")
+
+
+@pytest.mark.parametrize("status", ["RUNNING", "SUCCEEDED"])
+def test_a_job_is_followed_from_when_ray_has_taken_it_even_if_it_ended_since(status: str) -> None:
+    job = a_running_job()
+    cluster = its_cluster(job, "train-abcde")
+    found = to_follow(job, a_world(job, cluster, its_head(cluster), ray=ray_with("train-abcde", status)))
+    assert found is not None
+    submission, variables = found
+    assert (submission, variables["RAY_CLUSTER_NAME"]) == ("train-abcde", "train-abcde")
+
+
+def test_nobody_follows_a_job_that_ray_does_not_know_or_whose_head_is_gone() -> None:
+    job = a_running_job()
+    cluster = its_cluster(job, "train-abcde")
+    world = a_world(job, cluster, its_head(cluster), ray=UNKNOWN)
+    assert to_follow(job, world) is None
+    assert to_follow(job, without_ray(world)) is None
+    assert to_follow(job, a_world(job, cluster, ray=ray_with("train-abcde", "RUNNING"))) is None

@@ -69,6 +69,18 @@ def active_submission(job: Document) -> str:
     return text(status, "jobId") if phase in ("Initializing", "Running") or deleting(job) else ""
 
 
+def to_follow(job: Document, world: World) -> tuple[str, Mapping[str, str]] | None:
+    """The submission id and the head's variables of a job that Ray has taken; None where nobody can follow yet."""
+    submission = active_submission(job)
+    head = world.head(namespace_of(job), text(job, "status", "rayClusterName"))
+    if not submission or head is None or world.ray is None or world.ray.jobs.get(submission) is None:
+        return None
+    try:
+        return submission, environment(head, world)
+    except ContainerError:
+        return None  # a reference vanished: the pod's status says so
+
+
 def _begin(job: Document, world: World, suffix: str) -> tuple[Effect, ...]:
     if FINALIZER not in sequence(job, "metadata", "finalizers"):
         return (Hold(job, (FINALIZER,)),)

@@ -17,7 +17,7 @@ from drivetrain.api.kinds import CONFIG_MAP, POD, RAY_CLUSTER, RAY_JOB, RAY_SERV
 from drivetrain.controller.cluster.clock import now
 from drivetrain.controller.cluster.port import ABSENT, Cluster, Precondition
 from drivetrain.local.agent import clusters, jobs, pods, services
-from drivetrain.local.agent.containers import ContainerError, MountError, environment, resolve
+from drivetrain.local.agent.containers import ContainerError, MountError, resolve
 from drivetrain.local.agent.effects import Apply, Delete, Effect, Hold, RemovePod, SetStatus, Stop, Submit, Tell
 from drivetrain.local.agent.facts import NODE, Place, RayFacts, World, deleting, where
 from drivetrain.local.agent.followers import Followers
@@ -106,7 +106,9 @@ class Agent:
         for job in world.all(RAY_JOB):
             refused = self._refused_jobs.get(text(job, "status", "jobId"), "")
             await self._apply(jobs.decide(job, world, _suffix(), refused), world)
-            await self._follow(job, world)
+            if (found := jobs.to_follow(job, world)) is not None:
+                submission, variables = found
+                await self._followers.follow(submission, text(job, "spec", "entrypoint"), variables)
         self._followers.reap()
         await self._deploy(world)
         for service in world.all(RAY_SERVICE):
@@ -175,16 +177,6 @@ class Agent:
         content, expires = await self._node.token(pod, token)
         write(path, content.encode())
         issued[str(path)] = _Issued(moment + (expires - moment) * RENEW_AFTER)
-
-    async def _follow(self, job: Document, world: World) -> None:
-        """Have a job followed that Ray has taken: what a submitter's Pod does in a cluster."""
-        submission = jobs.active_submission(job)
-        if world.ray is None or not submission or world.ray.jobs.get(submission) is None:
-            return
-        head = world.head(namespace_of(job), text(job, "status", "rayClusterName"))
-        if head is not None:
-            with contextlib.suppress(ContainerError):  # a reference vanished: pods.decide tells it
-                await self._followers.follow(submission, text(job, "spec", "entrypoint"), environment(head, world))
 
     async def _deploy(self, world: World) -> None:
         """Give Ray Serve what all RayServices want; one that it refuses keeps what it had before."""
