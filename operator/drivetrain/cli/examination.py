@@ -22,6 +22,7 @@ from drivetrain.api.kinds import (
     LEASE,
     LOCAL_QUEUE,
     NAMESPACE,
+    PENDING_WORKLOADS,
     POD,
     RAY_CLUSTER,
     RAY_JOB,
@@ -41,7 +42,6 @@ from drivetrain.cli.foreign import (
     CLUSTER_QUEUE_V1BETA1,
     LOCAL_QUEUE_V1BETA1,
     NODE,
-    PENDING_WORKLOADS,
     POLICY,
 )
 from drivetrain.cli.inquiry import OpenStore

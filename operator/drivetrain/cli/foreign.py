@@ -6,7 +6,6 @@ APPS_DEPLOYMENT = Kind("apps", "v1", "deployments", "Deployment")
 NODE = Kind("", "v1", "nodes", "Node", namespaced=False)
 LOCAL_QUEUE_V1BETA1 = Kind("kueue.x-k8s.io", "v1beta1", "localqueues", "LocalQueue")
 CLUSTER_QUEUE_V1BETA1 = Kind("kueue.x-k8s.io", "v1beta1", "clusterqueues", "ClusterQueue", namespaced=False)
-PENDING_WORKLOADS = Kind("visibility.kueue.x-k8s.io", "v1beta2", "localqueues/pendingworkloads", "LocalQueue")
 POLICY = Kind(
     "admissionregistration.k8s.io",
     "v1",
