@@ -34,9 +34,7 @@ def settings() -> kopf.OperatorSettings:
     chosen.posting.enabled = False  # events are ours, written after the status
     chosen.posting.loggers = False
     chosen.peering.standalone = True  # the Lease elects
-    chosen.scanning.disabled = (
-        True  # needs rights on all namespaces and CRDs; we look for missing kinds ourselves
-    )
+    chosen.scanning.disabled = True  # needs rights on all namespaces and CRDs; we look for missing kinds ourselves
     chosen.watching.server_timeout = SERVER_TIMEOUT
     chosen.watching.inactivity_timeout = INACTIVITY_TIMEOUT
     chosen.watching.reconnect_backoff = 1.0
