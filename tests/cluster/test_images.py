@@ -59,7 +59,7 @@ def test_the_operator_image_holds_the_operator_and_needs_nothing_else(
 def test_the_ray_image_trains_and_keeps_records_without_wget_git_procps_or_a_writable_root(
     namespaces: Callable[[str], Kubectl], images: Images
 ) -> None:
-    found = said(namespaces("images-ray"), a_pod(images.ray, "ray", "2", "2Gi"))
+    found = said(namespaces("images-ray"), a_pod(images.ray, "ray", "1", "2Gi"))
     assert (found["programs"], found["present"], found["user"]) == ([], [], [1000, 1000])
     assert found["writable"] == ["/tmp", "/dev/shm", "/var/lib/drivetrain"]
     assert found["versions"]["DRIVETRAIN_EXPECTED_RAY"] == "2.60.0"
