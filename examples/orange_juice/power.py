@@ -27,7 +27,7 @@ from examples.orange_juice.market import (
     value_by_group,
 )
 
-CHECKED = "92b72f387a3156dac31cd51e677a95070f058c44239de4663f87d3ef48b058bd"
+CHECKED = "4e8bb6ac2a23ed5dcc2fef761ba38712b199ef56c32d11e1b183dff07bca5130"
 """Digest of the shipped parameters; the power check's test fails when it does not belong to what it checked."""
 
 LEAST_GAP = 0.05
@@ -58,7 +58,7 @@ class Project:
     exploration_steps: int = 2
     kpi_minimum: float = -0.2
     kpi_maximum: float = 1.0
-    purchase_tolerance: float = 0.2
+    purchase_minimum: float = 0.4
     fallback_tolerance: float = 0.02
     batch: int = 200
     in_flight: int = 6_000
@@ -150,6 +150,20 @@ class World:
             "loyalty oracle over no-loyalty oracle": loyalty - no_loyalty,
             "loyalty oracle over flat response": loyalty - flat,
             "after the change, new oracle over old": renewed - frozen,
+        }
+
+    def purchase_rates(self) -> dict[str, float]:
+        """Exact share of visits that buy, without exploration: what the purchase minimum is to be compared with."""
+        return {
+            name: float(np.mean(market.purchase_probability(self.contexts, policy.price, policy.discount)))
+            for name, market, policy in (
+                ("shelf", self.before, self.shelf),
+                ("no-loyalty oracle", self.before, self.no_loyalty),
+                ("loyalty oracle", self.before, self.loyalty),
+                ("flat response", self.before, self.flat),
+                ("loyalty oracle after the change", self.after, self.loyalty),
+                ("new oracle after the change", self.after, self.renewed),
+            )
         }
 
     def interior(self) -> dict[str, float]:
@@ -255,11 +269,13 @@ class Rollout:
         project = self._project
         metrics = (
             Metric("kpi", bounds=Bounds(project.kpi_minimum, project.kpi_maximum)),
-            Metric("purchase", tolerance=project.purchase_tolerance, bounds=Bounds(0, 1)),
+            Metric("purchase minimum", bounds=Bounds(0, 1), level=project.purchase_minimum),
             Metric("fallback", False, project.fallback_tolerance, bounds=Bounds(0, 1)),
         )
         share = project.alpha / len(metrics)
-        kpi, *guardrails = (MetricSequence(metric, share, runs=(runs,), thresholds_only=True) for metric in metrics)
+        kpi, purchase, fallback = (
+            MetricSequence(metric, share, runs=(runs,), thresholds_only=True) for metric in metrics
+        )
         weights = np.asarray(project.weights)
         step = np.zeros(runs, dtype=np.intp)
         arrived = np.zeros((runs, 2))
@@ -273,14 +289,14 @@ class Rollout:
             weight = np.broadcast_to(pipeline.pop(0)[:, None], (runs, units))
             cohort = self.cohort(stable, better, weight, rng)
             kpi.update(cohort.candidate, weight, cohort.kpi)
-            for guardrail, outcomes in zip(guardrails, (cohort.purchase, cohort.fallback), strict=True):
-                guardrail.update(cohort.candidate, weight, outcomes)
+            purchase.update(cohort.candidate, weight, cohort.purchase)
+            fallback.update(cohort.candidate, weight, cohort.fallback)
             candidates = cohort.candidate.sum(axis=1)
             arrived += np.stack([units - candidates, candidates], axis=1)
             undecided = np.isinf(decided)
-            rejects = undecided & np.any([kpi.harm_proved, *(one.harm_proved for one in guardrails)], axis=0)
-            # A step needs harm excluded for the guardrails; the KPI speaks at the last one.
-            safe = np.all([guardrail.harm_excluded for guardrail in guardrails], axis=0)
+            rejects = undecided & (kpi.harm_proved | purchase.harm_proved | fallback.harm_proved)
+            # A step needs harm excluded for the listed guardrail; the bound only rejects, the KPI speaks at the last.
+            safe = fallback.harm_excluded
             enough = arrived.min(axis=1) >= project.minimum_outcomes * (step + 1)
             clear = undecided & ~rejects & enough & safe
             last = step == len(weights) - 1

@@ -260,6 +260,8 @@ def open_stage(state: StateDir, view: View) -> tuple[Story, Stage, environment.A
     view.say("Seeds: " + sentence({name: str(seed) for name, seed in seeds().items()}))
     told = sentence({f"{name}:": f"{limit:,}" for name, limit in LIMITS.items()})
     view.say(f"Matured decisions that sufficed in {LEAST_RIGHT:.0%} of {RUNS} simulated runs: {told}")
+    rates = sentence({f"{name}:": f"{rate:.3f}" for name, rate in world.purchase_rates().items()})
+    view.say(f"Share of visits that buy, at least {CheckedProject().purchase_minimum:g} of a candidate's: {rates}")
     view.say("USD a visit: " + sentence({f"{name}:": f"{gap:.3f}" for name, gap in world.gaps().items()}))
     began = time.monotonic()
     addresses = environment.up(state, view.progress)

@@ -73,7 +73,8 @@ def interval_of(each: IntervalStatus) -> str:
     lower, upper = (
         f"{end:+.3f}" if abs(end) < _UNBOUNDED else f"{end:+.0e}"[0] + "inf" for end in (each.lower, each.upper)
     )
-    return f"{each.metric} {each.estimate:+.3f} [{lower}, {upper}]"
+    bound = "" if each.bound is None else f" {each.bound:g}:"
+    return f"{each.metric}{bound} {each.estimate:+.3f} [{lower}, {upper}]"
 
 
 class View:

@@ -44,6 +44,8 @@ def test_the_projects_of_the_demo_declare_what_was_checked(manifest: str) -> Non
     rollout, monitoring = spec["serving"]["rollout"], spec["serving"]["monitoring"]
     tolerances = {metric["name"]: metric["tolerance"] for metric in rollout["analysis"]["metrics"]}
     calibration = monitoring["drift"]["calibration"]
+    (bound,) = [each for each in spec["objective"]["constraints"] if each["scope"] == "Portfolio"]
+    assert (bound["metric"], "maximum" in bound) == ("purchase", False)
     declared = Project(
         weights=tuple(step["weight"] / 100 for step in rollout["steps"]),
         alpha=rollout["analysis"]["alpha"],
@@ -53,7 +55,7 @@ def test_the_projects_of_the_demo_declare_what_was_checked(manifest: str) -> Non
         exploration_steps=exploration["steps"],
         kpi_minimum=float(kpi["minimum"]),
         kpi_maximum=float(kpi["maximum"]),
-        purchase_tolerance=tolerances.pop("purchase"),
+        purchase_minimum=bound["minimum"],
         fallback_tolerance=tolerances.pop("fallbackRate"),
         calibration_tolerance=calibration["tolerance"],
         calibration_false_alarms_per_year=calibration["falseAlarmsPerYear"],
@@ -77,6 +79,12 @@ def test_each_act_gets_the_right_verdict_in_time_in_at_least_99_percent_of_500_r
     assert len(power.acts) == 5
     assert [act for act in power.acts if act.right < LEAST_RIGHT] == []
     assert power.passed
+
+
+def test_what_serves_in_the_story_sells_well_above_the_purchase_minimum(contexts: Contexts) -> None:
+    rates = World(Parameters(), contexts).purchase_rates()
+    serving = ("no-loyalty oracle", "loyalty oracle", "loyalty oracle after the change", "new oracle after the change")
+    assert min(rates[name] for name in serving) > Project().purchase_minimum + 0.1
 
 
 def test_a_market_that_was_not_checked_is_refused() -> None:

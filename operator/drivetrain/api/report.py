@@ -68,11 +68,11 @@ class PolicyLoad(ApiModel):
 
 
 class MetricEvidence(ApiModel):
-    """A confidence sequence for candidate minus stable, per unit, valid at every look."""
+    """A confidence sequence per unit, valid at every look: candidate minus stable, or, of a Bound, minus that bound."""
 
-    metric: str = Field(max_length=64)
-    role: Literal["Kpi", "Guardrail", "Shown"]
-    """Shown: no verdict follows from it."""
+    metric: str = Field(max_length=80)
+    role: Literal["Kpi", "Guardrail", "Bound", "Shown"]
+    """Bound: of a Portfolio constraint, named as PortfolioBound.name. Shown: no verdict follows from it."""
     estimate: float
     lower: float
     upper: float
@@ -88,7 +88,7 @@ class RolloutEvidence(ApiModel):
     """Weight that all replicas apply now; 0 while they differ."""
     outcomes_stable: int
     outcomes_candidate: int
-    metrics: tuple[MetricEvidence, ...] = Field(default=(), max_length=10)
+    metrics: tuple[MetricEvidence, ...] = Field(default=(), max_length=12)
     """KPI first."""
     halted: str = Field(default="", max_length=64)
     """KpiOutOfBounds, SampleRatioMismatch, OutcomesMissing, or empty."""

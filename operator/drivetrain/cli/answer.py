@@ -187,7 +187,8 @@ def _of_deployment(ledger: DeploymentLedger, deployment: object, now: datetime) 
     if (analysis := deployment.status.analysis) is not None:
         for each in analysis.intervals:
             bounds = f"{number(each.estimate)} in [{number(each.lower)}, {number(each.upper)}]"
-            yield Line("evidence", f"{each.metric}: candidate minus stable {bounds}, {each.verdict}")
+            compared = "candidate minus stable" if each.bound is None else f"{each.bound:g}, candidate"
+            yield Line("evidence", f"{each.metric}: {compared} {bounds}, {each.verdict}")
         yield Line("evidence", analysis.message)
     for rejected in ledger.rejected[:3]:
         told = f"rejected {rejected.version or rejected.hash[:8]}, {ago(rejected.at, now)} ago: {rejected.reason}."

@@ -162,6 +162,8 @@ def _analysis(deployment: Deployment, now: datetime) -> Iterator[RenderableType]
 def _interval(interval: IntervalStatus) -> Text:
     style = {"Harm": STYLES["bad"], "Better": STYLES["good"]}.get(interval.verdict, "")
     bounds = f"[{signed(interval.lower)}, {signed(interval.upper)}]"
+    if interval.bound is not None:
+        bounds += f" against {interval.bound:g}"
     return _labelled(interval.metric, f"{signed(interval.estimate)} {bounds} {interval.verdict}", style=style)
 
 

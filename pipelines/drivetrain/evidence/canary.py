@@ -4,6 +4,10 @@ Each matured unit adds x = m_B - m_A + 1{B}(Y - m_B) / w - 1{A}(Y - m_A) / (1 - 
 candidate B against stable A, whatever m is. Units of different weights w are combined with weights v = w (1 - w); arm
 means are never pooled across weights. |x| <= R / min(w, 1 - w) holds by w alone, R being the width of the metric's
 declared bounds, so |v (x - effect)| <= R for every w: one constant bound for a whole ramp.
+
+A metric with a `level` is about the candidate alone: x = m_B - level + 1{B}(Y - m_B) / w, whose mean is the candidate's
+own mean less the level, whatever m is. With the same weights |v (x - mean)| <= R holds again: for a unit of B it is
+(1 - w) |Y - (1 - w) m_B - w (level + mean)|, and for one of A w (1 - w) |m_B - (level + mean)|.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,19 +37,27 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """The declaration of a KPI or a guardrail: `bounds` for the betting sequence, or `clip` for the asymptotic one."""
+    """The declaration of a KPI or a guardrail: `bounds` for the betting sequence, or `clip` for the asymptotic one.
+
+    With a `level` it is the candidate's own mean that is compared, with this level, and not its effect against stable.
+    """
 
     name: str
     higher_is_better: bool = True
     tolerance: float = 0.0
     bounds: Bounds | None = None
     clip: Bounds | None = None
+    level: float | None = None
 
     def __post_init__(self) -> None:
         if (self.bounds is None) == (self.clip is None):
             raise DrivetrainError(f"{self.name}: declare either bounds or, for an unbounded KPI, a clipping range.")
         if not 0 <= self.tolerance < self.range.width:
             raise DrivetrainError(f"{self.name}: the tolerance must lie in [0, {self.range.width}).")
+        if self.level is None:
+            return
+        if self.tolerance or (self.bounds and not self.bounds.minimum <= self.level <= self.bounds.maximum):
+            raise DrivetrainError(f"{self.name}: a level lies within the bounds and takes no tolerance.")
 
     @property
     def range(self) -> Bounds:
@@ -69,7 +81,10 @@ class Outcomes:
 
 @dataclass(frozen=True, slots=True)
 class MetricEvidence:
-    """What one metric's sequence says now: the candidate's effect in the metric's own unit and direction."""
+    """What one metric's sequence says now: the candidate's effect in the metric's own unit and direction.
+
+    Of a metric with a level, `effect` is the candidate's mean less that level.
+    """
 
     name: str
     effect: Interval
@@ -93,6 +108,11 @@ def increments(candidate: Bools, weight: Floats, y: Floats, m_stable: Floats, m_
     return m_candidate - m_stable + np.where(candidate, residual / weight, -residual / (1 - weight))
 
 
+def level_increments(candidate: Bools, weight: Floats, y: Floats, m_candidate: Floats) -> Floats:
+    """Each unit's unbiased increment of the candidate's own mean; all arrays of one shape, 0 < weight < 1."""
+    return m_candidate + np.where(candidate, (y - m_candidate) / weight, 0.0)
+
+
 class MetricSequence:
     """The confidence sequence of one metric's effect over a rollout; `runs` as in BettingSequence.
 
@@ -113,6 +133,10 @@ class MetricSequence:
             self._asymptotic = AsymptoticSequence(alpha=alpha, scale=width, runs=runs)
         else:
             means = marks if thresholds_only else mean_grid(width, marks.tolist())
+            if metric.level is not None and not thresholds_only:
+                # A mean outside the bounds is impossible, and a bet against it would not be bounded.
+                ends = [self._sign * (end - metric.level) for end in (metric.bounds.minimum, metric.bounds.maximum)]
+                means = np.unique(np.clip(means, min(ends), max(ends)))
             self._betting = BettingSequence(alpha=alpha, bound=width, means=means, runs=runs)
 
     def update(self, candidate: Bools, weight: Floats, outcomes: Outcomes) -> None:
@@ -132,7 +156,10 @@ class MetricSequence:
             np.clip(values, range_.minimum, range_.maximum)
             for values in (y, _or_zero(outcomes.m_stable, y), _or_zero(outcomes.m_candidate, y))
         )
-        x = self._sign * increments(candidate, weight, y, m_stable, m_candidate)
+        if self.metric.level is None:
+            x = self._sign * increments(candidate, weight, y, m_stable, m_candidate)
+        else:
+            x = self._sign * (level_increments(candidate, weight, y, m_candidate) - self.metric.level)
         v = weight * (1 - weight)
         if self._betting is not None:
             self._betting.update(x, v)
@@ -152,8 +179,9 @@ class MetricSequence:
 
     @property
     def superior(self) -> Bools:
-        """Whether the sequence lies wholly above 0; shape runs."""
-        return self._sequence.exceeds(0.0)
+        """Whether the sequence lies wholly above 0, and has no level (to keep one is not to be better); shape runs."""
+        above = self._sequence.exceeds(0.0)
+        return above if self.metric.level is None else np.zeros_like(above)
 
     def evidence(self) -> MetricEvidence:
         """Interval, counts and verdict of one run (runs=())."""

@@ -11,6 +11,7 @@ import numpy as np
 from drivetrain.api import decision_log as log
 from drivetrain.api.interval import Interval
 from drivetrain.api.policy import EndpointConfig
+from drivetrain.api.portfolio import portfolio_bounds
 from drivetrain.api.report import MetricEvidence, RolloutEvidence
 from drivetrain.evidence.canary import Canary, Metric, Outcomes, increments, projected_units
 from drivetrain.evidence.intervals import Bounds, OutOfBoundsError
@@ -29,12 +30,17 @@ Halt = Literal["", "KpiOutOfBounds", "SampleRatioMismatch", "OutcomesMissing"]
 
 @dataclass(frozen=True, slots=True)
 class _Followed:
-    """A metric as declared; `range` has infinite ends where nothing bounds it."""
+    """A metric as declared; `range` has infinite ends where nothing bounds it.
+
+    With a `level` it is the bound of a Portfolio constraint on the outcome `of`.
+    """
 
     name: str
     higher_is_better: bool
     tolerance: float
     range: Interval
+    of: str = ""
+    level: float | None = None
 
 
 class Comparison:
@@ -103,7 +109,7 @@ class Comparison:
         metrics = [
             MetricEvidence(
                 metric=found.name,
-                role="Kpi" if number == 0 else "Guardrail",
+                role="Kpi" if number == 0 else "Guardrail" if self._followed[number].level is None else "Bound",
                 estimate=_finite(found.effect.estimate),
                 lower=_finite(found.effect.lower, -1e300),
                 upper=_finite(found.effect.upper, 1e300),
@@ -179,7 +185,7 @@ class Comparison:
         m_stable, m_candidate = cohort.numbers(log.M_STABLE), cohort.numbers(log.M_CANDIDATE)
         feeds = {self._followed[0].name: Outcomes(outcome.kpi, _known(m_stable), _known(m_candidate))}
         for each in self._followed[1:]:
-            feeds[each.name] = self._guardrail(each.name, cohort, outcome)
+            feeds[each.name] = self._guardrail(each.of or each.name, cohort, outcome)
         return feeds
 
     def _measured(self, cohort: Cohort, outcome: Realised, kept: Booleans) -> Booleans:
@@ -203,9 +209,11 @@ class Comparison:
     def _metric(self, each: "_Followed") -> Metric:
         if each.range.finite:
             bounds = Bounds(each.range.low, each.range.high)
-            return Metric(each.name, each.higher_is_better, min(each.tolerance, bounds.width * 0.999), bounds)
+            tolerance = min(each.tolerance, bounds.width * 0.999)
+            return Metric(each.name, each.higher_is_better, tolerance, bounds, level=each.level)
         clip = self._clipping.bounds(each.name)
-        return Metric(each.name, each.higher_is_better, min(each.tolerance, clip.width * 0.999), clip=clip)
+        tolerance = min(each.tolerance, clip.width * 0.999)
+        return Metric(each.name, each.higher_is_better, tolerance, clip=clip, level=each.level)
 
     def _guardrail(self, name: str, cohort: Cohort, outcome: Realised) -> Outcomes:
         if name == FALLBACK_RATE:
@@ -251,7 +259,7 @@ class Comparison:
         return max(now, instant(self._last * 1e6) + matures_after + timedelta(seconds=needed / rate))
 
     def _declared(self) -> tuple[_Followed, ...]:
-        """KPI first, then the guardrails, each with what is known of its range."""
+        """KPI first, then the guardrails and the bounds of Portfolio constraints, each with its range as known."""
         policy, analysis = self._candidate.policy, self._config.analysis
         kpi = policy.objective.kpi
         reached = self._candidate.kpi_range
@@ -266,6 +274,12 @@ class Comparison:
             high = high if declared.maximum is None else declared.maximum
             range_ = Interval(low, high).hull(Interval(0.0, 0.0))  # an outcome that says nothing of it counts as 0
             followed.append(_Followed(declared.name, declared.better == "Higher", declared.tolerance, range_))
+        for bound in portfolio_bounds(policy.objective.constraints):
+            known = self._candidate.label_range(bound.metric) or Interval(-np.inf, np.inf)
+            # The bound itself belongs to what is possible, so that one outside the range can be judged as well.
+            range_ = known.hull(Interval(0.0, 0.0)).hull(Interval(bound.value, bound.value))
+            higher = bound.side == "minimum"
+            followed.append(_Followed(bound.name, higher, 0.0, range_, of=bound.metric, level=bound.value))
         return tuple(followed)
 
     def _halt(self, reason: Halt, message: str) -> None:

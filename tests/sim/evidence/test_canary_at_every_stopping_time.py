@@ -178,3 +178,32 @@ def test_over_many_identical_candidates_wrong_verdicts_stay_rare_at_every_unit()
         runs += 500
         wrong += int(np.sum(superior | harmful))
     assert_rate_below(wrong, runs, ALPHA)
+
+
+def a_portfolio(runs: int, units: int, rate: float, seed: int) -> Rollouts:
+    """A ramp 10/25/50 in which the candidate sells at `rate`, stable a fifth better, and m is wrong on both."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(units) / units
+    weight = np.broadcast_to(np.select([time < 1 / 3, time < 2 / 3], [0.10, 0.25], 0.50), (runs, units))
+    candidate = rng.random((runs, units)) < weight
+    loyal = rng.random((runs, units)) < 0.5
+    chance = np.where(candidate, rate, rate + 0.2) + 0.2 * (loyal - 0.5)
+    bought = rng.random((runs, units)) < chance
+    return Rollouts(candidate, weight, bought.astype(np.float64), np.where(loyal, 0.9, 0.5))
+
+
+def test_a_candidate_at_its_minimum_is_rarely_rejected_at_any_look_and_one_below_it_is() -> None:
+    runs, minimum = 500, Metric("sold minimum", bounds=Bounds(0.0, 1.0), level=0.4)
+    _, harmful = verdicts(minimum, a_portfolio(runs, 6_000, 0.4, seed=21), every=20)
+    assert_rate_below(int(np.sum(harmful)), runs, ALPHA)
+    superior, harmful = verdicts(minimum, a_portfolio(runs, 6_000, 0.3, seed=22), every=50)
+    assert_rate_above(int(np.sum(harmful)), runs, 0.95)
+    assert not superior.any()
+
+
+def test_a_candidate_at_its_maximum_is_rarely_rejected_at_any_look_and_one_above_it_is() -> None:
+    runs, maximum = 500, Metric("sold maximum", higher_is_better=False, bounds=Bounds(0.0, 1.0), level=0.4)
+    _, harmful = verdicts(maximum, a_portfolio(runs, 6_000, 0.4, seed=23), every=20)
+    assert_rate_below(int(np.sum(harmful)), runs, ALPHA)
+    _, harmful = verdicts(maximum, a_portfolio(runs, 6_000, 0.5, seed=24), every=50)
+    assert_rate_above(int(np.sum(harmful)), runs, 0.95)

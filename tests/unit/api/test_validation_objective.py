@@ -162,6 +162,16 @@ FAULTS = {
         f"{OBJECTIVE}.constraints[1].minimum",
         "above",
     ),
+    "a portfolio minimum that no candidate can reach": (
+        P.with_portfolio("purchase", minimum=1.2),
+        f"{OBJECTIVE}.constraints[1].minimum",
+        "purchase exceed Lower",
+    ),
+    "a portfolio maximum below all that is possible": (
+        P.with_portfolio("purchase", maximum=-0.1),
+        f"{OBJECTIVE}.constraints[1].maximum",
+        "purchase below Raise",
+    ),
     "a required field that is missing": (
         P.without_field("spec.objective.kpi.name"),
         "spec.objective.kpi.name",

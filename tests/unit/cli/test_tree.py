@@ -66,6 +66,22 @@ def test_a_rollout_shows_both_variants_and_its_weight() -> None:
     assert "10 %, step 1 of 3" in told
 
 
+def test_the_bound_of_a_portfolio_constraint_is_shown_with_the_candidates_own_mean() -> None:
+    project = a_project().with_portfolio("purchase", minimum=0.25).document()
+    bench = ServingBench(a_deployment().document(), project=project)
+    bench.up()
+    bench.tell()
+    bench.approve(ProjectLedger(approved=VERSION))
+    assert bench.record.candidate is not None
+    loads = [{"hash": bench.record.candidate.hash, "state": "Loaded"}]
+    bench.tell(loads=loads)
+    found = {"metric": "purchase minimum", "role": "Bound", "estimate": 0.05, "lower": -0.01, "upper": 0.11}
+    sides = {"stable": bench.record.stable.hash if bench.record.stable else "", "candidate": loads[0]["hash"]}
+    counts = {"weight": 10, "outcomes_stable": 900, "outcomes_candidate": 100}
+    bench.tell(loads=loads, rollout={"rollout": bench.record.candidate.rollout, "metrics": [found], **sides, **counts})
+    assert "purchase minimum: +0.3 [+0.24, +0.36] against 0.25 Open" in tree(bench)
+
+
 def test_a_run_whose_project_is_gone_is_shown_below_its_name() -> None:
     (loop,) = loops([a_run().document()])
     told = shown(loop_tree(loop, RunBench().now))

@@ -10,6 +10,7 @@ from drivetrain.api.ledger import CandidateVariant, DeploymentLedger, StableVari
 from drivetrain.api.names import ABORT_ANNOTATION, PROMOTE_ANNOTATION, RETRY_ANNOTATION
 from drivetrain.api.policy import Policy, policy_hash
 from drivetrain.api.report import MetricEvidence, PolicyLoad, RolloutEvidence
+from drivetrain.api.v1alpha1.objective import Constraint
 from drivetrain.api.v1alpha1.project import VersionReference
 from drivetrain.api.v1alpha1.rollout import Rollout
 from drivetrain.controller.core.policies import policy_of
@@ -49,7 +50,7 @@ def evidence(*metrics: tuple[str, float, float], outcomes: int = 1000, **changed
             "metrics": [
                 MetricEvidence(
                     metric=name,
-                    role="Kpi" if name == "margin" else "Guardrail",
+                    role="Kpi" if name == "margin" else "Bound" if " " in name else "Guardrail",
                     estimate=(lower + upper) / 2,
                     lower=lower,
                     upper=upper,
@@ -230,6 +231,48 @@ def test_a_rejection_for_harm_tells_the_intervals_of_kpi_and_guardrails_what_is_
         "Harm is proved. purchase: candidate minus stable in [-0.3, -0.1], tolerance 0.05; "
         "margin: candidate minus stable in [-0.1, 0.2], tolerance 0"
     )
+
+
+def bounded(phase: Phase, *, step: int = 0, side: str = "minimum") -> DeploymentLedger:
+    """A rollout whose candidate's objective bounds its purchases by 0.25."""
+    constraint = Constraint.model_validate({"scope": "Portfolio", "metric": "purchase", side: 0.25})
+    objective = CANDIDATE.objective.model_copy(update={"constraints": (constraint,)})
+    bound = CANDIDATE.model_copy(update={"objective": objective})
+    return ledger(phase, step=step, policies={STABLE: BASELINE, NEW: bound})
+
+
+@pytest.mark.parametrize(
+    ("side", "interval", "told"),
+    [
+        ("minimum", (-0.07, -0.03), "purchase: candidate in [0.18, 0.22], below the minimum 0.25"),
+        ("maximum", (0.03, 0.07), "purchase: candidate in [0.28, 0.32], above the maximum 0.25"),
+    ],
+)
+def test_a_candidate_proved_beyond_the_bound_of_a_portfolio_constraint_is_rejected_for_harm(
+    side: str, interval: tuple[float, float], told: str
+) -> None:
+    found = look(evidence(("margin", -0.1, 0.2), (f"purchase {side}", *interval)))
+    after = advance(bounded(Phase.WEIGHTED, side=side), found, NOW)
+    assert (after.rejected[0].reason, after.rejected[0].message) == (
+        "Harm",
+        f"Harm is proved. {told}; margin: candidate minus stable in [-0.1, 0.2], tolerance 0",
+    )
+
+
+def test_a_bound_that_is_not_excluded_holds_up_neither_step_nor_promotion_and_is_none() -> None:
+    at_bound = ("purchase minimum", -0.03, 0.03)
+    steps = look(evidence(("margin", -0.1, 0.2), at_bound))
+    assert event(bounded(Phase.WEIGHTED), steps, NOW) is Event.STEPPED
+    wins = look(evidence(("margin", 0.01, 0.2), at_bound, weight=50))
+    assert event(bounded(Phase.WEIGHTED, step=1), wins, NOW) is Event.WON
+    good = look(evidence(("margin", -0.1, 0.2), ("purchase minimum", 0.1, 0.3), weight=50))
+    assert event(bounded(Phase.WEIGHTED, step=1), good, NOW) is None
+
+
+def test_a_bound_that_the_candidates_objective_does_not_declare_is_shown_only() -> None:
+    found = look(evidence(("margin", -0.1, 0.2), ("purchase minimum", -0.2, -0.1)))
+    assert event(ledger(Phase.WEIGHTED), found, NOW) is Event.STEPPED
+    assert event(bounded(Phase.WEIGHTED, side="maximum"), found, NOW) is Event.STEPPED
 
 
 def test_a_retry_that_names_the_hash_rolls_it_out_once_more_and_only_once() -> None:

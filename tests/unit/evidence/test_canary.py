@@ -18,6 +18,7 @@ from drivetrain.evidence.canary import (
     Outcomes,
     Verdict,
     increments,
+    level_increments,
     projected_units,
 )
 from drivetrain.evidence.intervals import Bools, Bounds, Floats, Interval, OutOfBoundsError
@@ -80,6 +81,53 @@ def test_the_increment_is_unbiased_for_the_effect_whatever_m_is() -> None:
         for arm, y, chance in ((True, y_candidate, w), (False, y_stable, 1 - w))
     )
     assert mean == pytest.approx(y_candidate - y_stable)
+
+
+@given(
+    st.floats(0.01, 0.99), st.booleans(), st.floats(-0.2, 1), st.floats(-0.2, 1), st.floats(-0.2, 1), st.floats(-0.2, 1)
+)
+def test_the_bet_on_a_level_is_bounded_by_the_weight_alone_whatever_the_row_predicts(  # noqa: PLR0917 - as above
+    w: float, candidate: bool, y: float, m_candidate: float, level: float, mean: float
+) -> None:
+    x = level_increments(np.array([candidate]), np.array([w]), np.array([y]), np.array([m_candidate]))[0] - level
+    assert abs(w * (1 - w) * (x - (mean - level))) <= 1.2 + 1e-9
+
+
+@pytest.mark.parametrize("m_candidate", [0.0, 0.9, -0.1])
+def test_the_increment_of_a_level_is_unbiased_for_the_candidates_mean_at_changing_weights(m_candidate: float) -> None:
+    weight = np.array([0.1, 0.25, 0.5, 0.9])
+    m, bought, passed = np.full(4, m_candidate), np.full(4, 0.7), np.full(4, 0.2)
+    for_candidate = level_increments(np.full(4, True), weight, bought, m)
+    for_stable = level_increments(np.full(4, False), weight, passed, m)
+    np.testing.assert_allclose(weight * for_candidate + (1 - weight) * for_stable, 0.7)
+
+
+def test_a_candidate_is_held_against_a_level_whatever_stable_does() -> None:
+    least, most = (Metric("purchase", higher, bounds=Bounds(0, 1), level=0.5) for higher in (True, False))
+    assert verdict_on(least, -0.2) is Verdict.HARM_PROVED
+    assert verdict_on(least, 0.2) is Verdict.HARM_EXCLUDED  # to keep a bound is not to be better
+    assert verdict_on(least, 0.0) is Verdict.OPEN
+    assert verdict_on(most, -0.2) is Verdict.HARM_EXCLUDED
+    assert verdict_on(most, 0.2) is Verdict.HARM_PROVED
+    assert verdict_on(replace(least, level=0.2), -0.2) is Verdict.HARM_EXCLUDED
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_the_interval_of_a_level_is_that_of_the_candidates_mean_less_it(higher: bool) -> None:
+    candidate, weight, y = units(4_000, 0.2)
+    sequence = MetricSequence(Metric("purchase minimum", higher, bounds=Bounds(0, 1), level=0.1), 0.05)
+    sequence.update(candidate, weight, Outcomes(y, np.full(4_000, 0.5), np.full(4_000, 0.6)))
+    effect = sequence.evidence().effect
+    assert effect.lower < 0.6 < effect.upper
+    assert effect.half_width < 0.08
+    assert -0.1 <= effect.lower <= effect.upper <= 0.9
+
+
+def test_a_level_outside_the_bounds_or_with_a_tolerance_is_refused() -> None:
+    with pytest.raises(DrivetrainError, match="level"):
+        Metric("purchase", bounds=Bounds(0, 1), level=1.1)
+    with pytest.raises(DrivetrainError, match="tolerance"):
+        Metric("purchase", tolerance=0.1, bounds=Bounds(0, 1), level=0.5)
 
 
 def test_verdicts_follow_effect_direction_and_tolerance() -> None:

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 import yaml
 
+from drivetrain.api.portfolio import portfolio_bounds
 from drivetrain.api.v1alpha1.project import DrivetrainProject, DrivetrainProjectSpec
 from examples.orange_juice.history import TEST_SHARE, permuted_prices, price_test
 from examples.orange_juice.market import Grid, Market, read_contexts
@@ -73,5 +74,7 @@ def test_the_power_check_vouches_for_what_the_manifests_declare(file: str) -> No
     kpi = spec.objective.kpi
     assert (float(kpi.minimum or 0), float(kpi.maximum or 0)) == (checked.kpi_minimum, checked.kpi_maximum)
     tolerances = {metric.name: metric.tolerance for metric in analysis.metrics}
-    assert tolerances == {"purchase": checked.purchase_tolerance, "fallbackRate": checked.fallback_tolerance}
+    assert tolerances == {"fallbackRate": checked.fallback_tolerance}
+    (bound,) = portfolio_bounds(spec.objective.constraints)
+    assert (bound.name, bound.value) == ("purchase minimum", checked.purchase_minimum)
     assert spec.serving.monitoring.drift.calibration.tolerance == checked.calibration_tolerance

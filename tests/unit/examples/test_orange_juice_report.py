@@ -139,6 +139,8 @@ def test_a_failed_first_act_is_reported_though_nobody_has_visited(told: Told, tm
 def test_an_interval_is_shown_as_unbounded_until_evidence_bounds_it() -> None:
     bounded = IntervalStatus.model_validate(an_interval("margin", 0.1))
     assert interval_of(bounded) == "margin +0.000 [-0.100, +0.100]"
+    level = bounded.model_copy(update={"metric": "purchase minimum", "bound": 0.4})
+    assert interval_of(level) == "purchase minimum 0.4: +0.000 [-0.100, +0.100]"
     assert interval_of(IntervalStatus.model_validate(an_interval("logLoss", 1e300))) == "logLoss +0.000 [-inf, +inf]"
     early = {
         "candidate": {"hash": "b" * 16, "version": "3"},

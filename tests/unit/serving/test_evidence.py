@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 
 from drivetrain.api import decision_log as log
-from drivetrain.api.policy import EndpointConfig
-from drivetrain.api.report import DriftEvidence, RolloutEvidence
+from drivetrain.api.policy import EndpointConfig, Policy
+from drivetrain.api.portfolio import portfolio_bounds
+from drivetrain.api.report import DriftEvidence, MetricEvidence, RolloutEvidence
 from drivetrain.api.v1alpha1.lever import Exploration
 from drivetrain.api.v1alpha1.rollout import Analysis, AnalysisMetric, Monitoring
 from drivetrain.serving.evidence import Evidence, Findings
@@ -95,6 +96,36 @@ def test_a_candidate_that_prices_too_high_is_proved_harmful(view: View, world: W
     assert shown.lower > 0
     assert found.outcomes_stable + found.outcomes_candidate == 3200
     assert found.losing_slices
+
+
+@pytest.mark.parametrize(("side", "value", "proved"), [("minimum", 0.6, True), ("maximum", 0.6, False)])
+def test_a_portfolio_constraint_is_judged_by_the_candidates_own_mean(
+    view: View, world: World, side: str, value: float, proved: bool
+) -> None:
+    constraint = {"scope": "Portfolio", "metric": "purchase", side: value, "window": "1h"}
+    candidate = policy(publish(world.store, slope=3.0, intercept=6.0), version="2", constraints=(constraint,))
+    serving = view(candidate=candidate, weight=30, exploration=Exploration(share=0.2))
+    evidence, parts = followed(serving), cohorts(Traffic(serving), 4, 800, true_market)
+    for cohort in parts:
+        evidence.feed(cohort)
+    kpi, bound, _ = rollout_of(evidence.findings(START + 2 * HOUR, 30)).metrics
+    sold = np.concatenate(
+        [
+            np.array([float(value or 0) for value in part.reported(f"{log.LABEL_PREFIX}purchase")])[
+                part.texts(log.ARM) == "candidate"
+            ]
+            for part in parts
+        ]
+    )
+    assert (kpi.role, bound.metric, bound.role) == ("Kpi", f"purchase {side}", "Bound")
+    assert bound.lower < np.mean(sold) - value < bound.upper < 0  # it sells to fewer in either case
+    assert harm(candidate, bound) is proved
+
+
+def harm(candidate: Policy, bound: MetricEvidence) -> bool:
+    """Whether the bound's interval lies on its bad side, as the controller reads it."""
+    (declared,) = portfolio_bounds(candidate.objective.constraints)
+    return bound.upper < 0 if declared.side == "minimum" else bound.lower > 0
 
 
 def test_a_copy_of_stable_is_neither_better_nor_worse(view: View, world: World) -> None:

@@ -70,8 +70,10 @@ class RejectedVariant(ApiModel):
 class IntervalStatus(ApiModel):
     """A confidence sequence, valid at every look."""
 
-    metric: str = Field(max_length=64)
-    """KPI or guardrail."""
+    metric: str = Field(max_length=80)
+    """KPI, guardrail, or metric and side of a Portfolio constraint, such as `purchase minimum`."""
+    bound: float | None = None
+    """Of a Portfolio constraint: its bound; the interval is then the candidate's own mean."""
     estimate: float
     """Candidate minus stable, in the metric's unit."""
     lower: float
@@ -89,8 +91,8 @@ class AnalysisStatus(ApiModel):
     """Matured outcomes of the stable arm, over the rollout."""
     outcomes_candidate: int = 0
     """Matured outcomes of the candidate arm, over the rollout."""
-    intervals: tuple[IntervalStatus, ...] = Field(default=(), max_length=10)
-    """KPI first, then guardrails."""
+    intervals: tuple[IntervalStatus, ...] = Field(default=(), max_length=12)
+    """KPI first, then guardrails and the bounds of Portfolio constraints."""
     projected_verdict_at: datetime | None = None
     """When the evidence should suffice at today's traffic."""
     message: Text = ""

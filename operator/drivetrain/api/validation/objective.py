@@ -178,5 +178,13 @@ def _portfolio(field: str, constraint: Constraint, spec: DrivetrainProjectSpec) 
     elif target.type == "Multiclass":
         cause = f"{target.name} has classes and no mean."
         yield Problem(f"{field}.metric", cause, "Portfolio constraints take a Binary or Regression target.")
+    else:
+        low, high = (0.0, 1.0) if target.type == "Binary" else (target.minimum, target.maximum)
+        if constraint.minimum is not None and high is not None and constraint.minimum > high:
+            cause = f"{target.name} cannot exceed {high:g}, so no candidate could pass."
+            yield Problem(f"{field}.minimum", cause, "Lower it.")
+        if constraint.maximum is not None and low is not None and constraint.maximum < low:
+            cause = f"{target.name} cannot fall below {low:g}, so no candidate could pass."
+            yield Problem(f"{field}.maximum", cause, "Raise it.")
     if constraint.minimum is not None and constraint.maximum is not None and constraint.minimum > constraint.maximum:
         yield Problem(f"{field}.minimum", "The minimum is above the maximum.", "Swap them.")

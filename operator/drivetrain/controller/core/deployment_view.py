@@ -23,6 +23,7 @@ from drivetrain.controller.core.conditions import Fact, clipped, condition, cond
 from drivetrain.controller.core.observations import DeploymentObserved
 from drivetrain.controller.core.revisions import Clusters, is_overdue
 from drivetrain.controller.core.rollout import Look, judged, weight_of
+from drivetrain.controller.core.verdicts import Verdict
 from drivetrain.controller.manifests.ray_service import HTTP_PORT
 
 SEVERITIES = ("None", "Warn", "Severe")
@@ -266,16 +267,20 @@ def _analysis(view: View) -> AnalysisStatus | None:
     return AnalysisStatus(
         outcomes_stable=evidence.outcomes_stable,
         outcomes_candidate=evidence.outcomes_candidate,
-        intervals=tuple(
-            IntervalStatus(
-                metric=each.metric,
-                estimate=significant(each.evidence.estimate),
-                lower=significant(each.evidence.lower),
-                upper=significant(each.evidence.upper),
-                verdict=each.word,
-            )
-            for each in found.all
-        ),
+        intervals=tuple(_interval(each) for each in found.all),
         projected_verdict_at=evidence.projected_verdict_at,
         message=evidence.message,
+    )
+
+
+def _interval(verdict: Verdict) -> IntervalStatus:
+    """As reported; of a bound, the candidate's own mean beside it."""
+    value = verdict.bound.value if verdict.bound else 0.0
+    return IntervalStatus(
+        metric=verdict.metric,
+        bound=value if verdict.bound else None,
+        estimate=significant(verdict.evidence.estimate + value),
+        lower=significant(verdict.evidence.lower + value),
+        upper=significant(verdict.evidence.upper + value),
+        verdict=verdict.word,
     )

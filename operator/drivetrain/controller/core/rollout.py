@@ -17,6 +17,7 @@ from enum import Enum
 from drivetrain.api.ledger import CandidateVariant, DeploymentLedger, StableVariant
 from drivetrain.api.names import ABORT_ANNOTATION, PROMOTE_ANNOTATION, RETRY_ANNOTATION
 from drivetrain.api.policy import Policy
+from drivetrain.api.portfolio import portfolio_bounds
 from drivetrain.api.report import PolicyLoad, RolloutEvidence
 from drivetrain.api.v1alpha1.deployment import RejectedVariant
 from drivetrain.api.v1alpha1.objective import Kpi
@@ -126,7 +127,9 @@ def judged(ledger: DeploymentLedger, look: Look) -> Verdicts | None:
     """What the evidence of the open rollout proves; None where there is none."""
     if look.evidence is None or ledger.stable is None:
         return None
-    return verdicts(look.evidence, look.rollout.analysis, look.kpi, ledger.stable.loss_accepted)
+    policy = ledger.policies.get(ledger.candidate.hash) if ledger.candidate else None
+    bounds = portfolio_bounds(policy.objective.constraints) if policy else ()
+    return verdicts(look.evidence, look.rollout.analysis, look.kpi, ledger.stable.loss_accepted, bounds)
 
 
 def advance(ledger: DeploymentLedger, look: Look, now: datetime) -> DeploymentLedger:
