@@ -14,7 +14,18 @@ from drivetrain.api.v1alpha1.objective import Constraint
 from drivetrain.api.v1alpha1.project import VersionReference
 from drivetrain.api.v1alpha1.rollout import Rollout
 from drivetrain.controller.core.policies import policy_of
-from drivetrain.controller.core.rollout import TABLE, Event, Look, Phase, Target, advance, apply_event, event, phase_of
+from drivetrain.controller.core.rollout import (
+    TABLE,
+    Event,
+    Look,
+    Phase,
+    Target,
+    advance,
+    apply_event,
+    event,
+    judged,
+    phase_of,
+)
 from tests.support.builders import a_project
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -233,12 +244,11 @@ def test_a_rejection_for_harm_tells_the_intervals_of_kpi_and_guardrails_what_is_
     )
 
 
-def bounded(phase: Phase, *, step: int = 0, side: str = "minimum") -> DeploymentLedger:
-    """A rollout whose candidate's objective bounds its purchases by 0.25."""
+def bounded(side: str = "minimum") -> Target:
+    """The candidate, with an objective that bounds its purchases by 0.25."""
     constraint = Constraint.model_validate({"scope": "Portfolio", "metric": "purchase", side: 0.25})
     objective = CANDIDATE.objective.model_copy(update={"constraints": (constraint,)})
-    bound = CANDIDATE.model_copy(update={"objective": objective})
-    return ledger(phase, step=step, policies={STABLE: BASELINE, NEW: bound})
+    return Target(NEW, CANDIDATE.model_copy(update={"objective": objective}))
 
 
 @pytest.mark.parametrize(
@@ -251,28 +261,33 @@ def bounded(phase: Phase, *, step: int = 0, side: str = "minimum") -> Deployment
 def test_a_candidate_proved_beyond_the_bound_of_a_portfolio_constraint_is_rejected_for_harm(
     side: str, interval: tuple[float, float], told: str
 ) -> None:
-    found = look(evidence(("margin", -0.1, 0.2), (f"purchase {side}", *interval)))
-    after = advance(bounded(Phase.WEIGHTED, side=side), found, NOW)
+    found = look(evidence(("margin", -0.1, 0.2), (f"purchase {side}", *interval)), target=bounded(side))
+    after = advance(ledger(Phase.WEIGHTED), found, NOW)
     assert (after.rejected[0].reason, after.rejected[0].message) == (
         "Harm",
         f"Harm is proved. {told}; margin: candidate minus stable in [-0.1, 0.2], tolerance 0",
     )
+    shown = judged(after, found)
+    assert shown is not None
+    assert shown.harm is not None  # also once the ledger has forgotten the candidate
+    assert str(shown.harm) == told
 
 
-def test_a_bound_that_is_not_excluded_holds_up_neither_step_nor_promotion_and_is_none() -> None:
+def test_a_bound_that_is_not_excluded_holds_up_neither_step_nor_promotion_and_proves_nothing_better() -> None:
     at_bound = ("purchase minimum", -0.03, 0.03)
-    steps = look(evidence(("margin", -0.1, 0.2), at_bound))
-    assert event(bounded(Phase.WEIGHTED), steps, NOW) is Event.STEPPED
-    wins = look(evidence(("margin", 0.01, 0.2), at_bound, weight=50))
-    assert event(bounded(Phase.WEIGHTED, step=1), wins, NOW) is Event.WON
-    good = look(evidence(("margin", -0.1, 0.2), ("purchase minimum", 0.1, 0.3), weight=50))
-    assert event(bounded(Phase.WEIGHTED, step=1), good, NOW) is None
+    last = ledger(Phase.WEIGHTED, step=1)
+    steps = look(evidence(("margin", -0.1, 0.2), at_bound), target=bounded())
+    assert event(ledger(Phase.WEIGHTED), steps, NOW) is Event.STEPPED
+    wins = look(evidence(("margin", 0.01, 0.2), at_bound, weight=50), target=bounded())
+    assert event(last, wins, NOW) is Event.WON
+    good = look(evidence(("margin", -0.1, 0.2), ("purchase minimum", 0.1, 0.3), weight=50), target=bounded())
+    assert event(last, good, NOW) is None
 
 
 def test_a_bound_that_the_candidates_objective_does_not_declare_is_shown_only() -> None:
-    found = look(evidence(("margin", -0.1, 0.2), ("purchase minimum", -0.2, -0.1)))
-    assert event(ledger(Phase.WEIGHTED), found, NOW) is Event.STEPPED
-    assert event(bounded(Phase.WEIGHTED, side="maximum"), found, NOW) is Event.STEPPED
+    found = evidence(("margin", -0.1, 0.3), ("purchase minimum", -0.2, -0.1))
+    for target in (Target(NEW, CANDIDATE), bounded("maximum")):
+        assert event(ledger(Phase.WEIGHTED), look(found, target=target), NOW) is Event.STEPPED
 
 
 def test_a_retry_that_names_the_hash_rolls_it_out_once_more_and_only_once() -> None:

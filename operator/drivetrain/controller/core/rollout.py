@@ -127,8 +127,9 @@ def judged(ledger: DeploymentLedger, look: Look) -> Verdicts | None:
     """What the evidence of the open rollout proves; None where there is none."""
     if look.evidence is None or ledger.stable is None:
         return None
-    policy = ledger.policies.get(ledger.candidate.hash) if ledger.candidate else None
-    bounds = portfolio_bounds(policy.objective.constraints) if policy else ()
+    target = look.target  # unlike the ledger, it still knows the candidate at the look that ends the rollout
+    known = target is not None and target.hash == look.evidence.candidate
+    bounds = portfolio_bounds(target.policy.objective.constraints) if target and known else ()
     return verdicts(look.evidence, look.rollout.analysis, look.kpi, ledger.stable.loss_accepted, bounds)
 
 
