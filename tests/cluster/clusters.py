@@ -1,6 +1,7 @@
 """Small Ray clusters for tests of what KubeRay and Kueue do: our Pod templates around a program of the test's own."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ PROGRAM = "/etc/program"
 PROGRAMS = Path(__file__).with_name("programs")
 RAY_VERSION = "2.60.0"
 ANYWHERE = "0.0.0.0"  # noqa: S104 - inside a Pod, for KubeRay and the Service
+S3_IMAGE = os.environ.get("DRIVETRAIN_S3_IMAGE", "docker.io/versity/versitygw:v1.8.0")
 ACCESS_KEY, SECRET_KEY = "contract", "contract-secret"
 
 

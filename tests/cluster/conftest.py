@@ -9,6 +9,7 @@ import pytest
 
 from tests.cluster.images import Images, load_images
 from tests.cluster.kubectl import Kubectl, KubectlError
+from tests.cluster.queues import PRIORITIES, kueue
 
 LABELS = {
     "drivetrain.dev/enabled": "true",
@@ -76,3 +77,31 @@ def _tell(kubectl: Kubectl) -> None:
             sys.stderr.write(f"== {kubectl.namespace}: kubectl {' '.join(command)}\n{kubectl(*command)}")
         except KubectlError as error:  # a kind that is not installed must not hide the rest
             sys.stderr.write(f"{error}\n")
+
+
+@pytest.fixture
+def queue(cluster: Kubectl) -> Iterator[Callable[[str, int], None]]:
+    """Makes a ClusterQueue of one flavor with GPUs and more CPU and memory than a test asks for, and its priorities."""
+    made: list[str] = []
+
+    def make(name: str, gpus: int) -> None:
+        quotas = {"cpu": "20", "memory": "64Gi", "nvidia.com/gpu": str(gpus)}
+        resources = [{"name": resource, "nominalQuota": quota} for resource, quota in quotas.items()]
+        flavors = [{"name": name, "resources": resources}]
+        spec = {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}},
+            "preemption": {"withinClusterQueue": "LowerPriority"},
+            "resourceGroups": [{"coveredResources": list(quotas), "flavors": flavors}],
+        }
+        made.append(name)
+        cluster.apply(
+            kueue("ResourceFlavor", name),
+            kueue("ClusterQueue", name, spec=spec),
+            *(kueue("WorkloadPriorityClass", f"{name}-{each}", value=value) for each, value in PRIORITIES.items()),
+        )
+
+    yield make
+    for name in made:
+        for kind in (f"clusterqueue/{name}", f"resourceflavor/{name}"):
+            cluster("delete", kind, "--ignore-not-found", "--wait=false")
+        cluster("delete", "workloadpriorityclass", *(f"{name}-{each}" for each in PRIORITIES), "--ignore-not-found")

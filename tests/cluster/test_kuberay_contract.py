@@ -1,12 +1,9 @@
 """What KubeRay and Kueue really do, where the operator relies on it; docs/architecture.md tells it."""
 
 import json
-import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
-
-import pytest
 
 from drivetrain.api.documents import Document, integer, name_of, text, uid_of
 from drivetrain.api.kinds import CONFIG_MAP, POD, RAY_CLUSTER, RAY_JOB, RAY_SERVICE, WORKLOAD, Kind
@@ -14,51 +11,11 @@ from drivetrain.api.names import INCARNATION_ANNOTATION, PRIORITY_LABEL, QUEUE_L
 from tests.cluster import clusters
 from tests.cluster.images import Images
 from tests.cluster.kubectl import Kubectl, until
+from tests.cluster.queues import local_queue
 
 CLUSTER_QUEUE = Kind("kueue.x-k8s.io", "v1beta2", "clusterqueues", "ClusterQueue", namespaced=False)
 ENDPOINT_SLICE = Kind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
-S3_IMAGE = os.environ.get("DRIVETRAIN_S3_IMAGE", "docker.io/versity/versitygw:v1.8.0")
 STARTED, ENDED = 180, 180
-
-
-@pytest.fixture
-def queue(cluster: Kubectl) -> Iterator[Callable[[str, int], None]]:
-    """Makes a ClusterQueue of one flavor with GPUs and more CPU and memory than a test asks for, and its priorities."""
-    made: list[str] = []
-
-    def make(name: str, gpus: int) -> None:
-        quotas = {"cpu": "20", "memory": "64Gi", "nvidia.com/gpu": str(gpus)}
-        resources = [{"name": resource, "nominalQuota": quota} for resource, quota in quotas.items()]
-        flavors = [{"name": name, "resources": resources}]
-        spec = {
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}},
-            "preemption": {"withinClusterQueue": "LowerPriority"},
-            "resourceGroups": [{"coveredResources": list(quotas), "flavors": flavors}],
-        }
-        made.append(name)
-        cluster.apply(
-            _kueue("ResourceFlavor", name),
-            _kueue("ClusterQueue", name, spec=spec),
-            *(_kueue("WorkloadPriorityClass", f"{name}-{each}", value=value) for each, value in PRIORITIES.items()),
-        )
-
-    yield make
-    for name in made:
-        for kind in (f"clusterqueue/{name}", f"resourceflavor/{name}"):
-            cluster("delete", kind, "--ignore-not-found", "--wait=false")
-        cluster("delete", "workloadpriorityclass", *(f"{name}-{each}" for each in PRIORITIES), "--ignore-not-found")
-
-
-PRIORITIES = {"low": 10, "high": 100}
-
-
-def _kueue(kind: str, name: str, **fields: Any) -> Document:
-    return {"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": kind, "metadata": {"name": name}, **fields}
-
-
-def local_queue(cluster_queue: str) -> Document:
-    """The LocalQueue `pool`."""
-    return _kueue("LocalQueue", "pool", spec={"clusterQueue": cluster_queue})
 
 
 def reporting(account: str) -> tuple[Document, ...]:
@@ -81,7 +38,10 @@ def test_a_preempted_ray_job_restarts_as_the_same_object_with_another_cluster_an
     team = namespaces("contract-preemption")
     queue(team.namespace, 1)
     team.apply(
-        *clusters.s3_server(S3_IMAGE), *reporting("driver"), clusters.program("driver"), local_queue(team.namespace)
+        *clusters.s3_server(clusters.S3_IMAGE),
+        *reporting("driver"),
+        clusters.program("driver"),
+        local_queue("pool", team.namespace),
     )
     keys = {"AWS_ACCESS_KEY_ID": clusters.ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": clusters.SECRET_KEY}
     head = clusters.template(images.ray, "ray-head", gpu=1, variables=keys, account="driver")
@@ -141,7 +101,7 @@ def test_kueue_and_kuberay_fight_over_a_ray_service_with_a_queue_label_so_none_o
 ) -> None:
     team = namespaces("contract-queued-service")
     queue(team.namespace, 0)
-    team.apply(local_queue(team.namespace))
+    team.apply(local_queue("pool", team.namespace))
     head = clusters.template("localhost/none:none", "ray-head", gpu=1)
     service = clusters.ray_service("queued", "hello:app", head, {QUEUE_LABEL: "pool"})
     kept = team.create(service, dry_run=True)

@@ -24,7 +24,7 @@ from examples.renewals.market import history
 from tests.cluster import clusters
 from tests.cluster.images import Images
 from tests.cluster.kubectl import Kubectl, until
-from tests.cluster.test_kuberay_contract import S3_IMAGE, _kueue
+from tests.cluster.queues import local_queue
 
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "examples" / "renewals" / "project.yaml"
@@ -96,7 +96,7 @@ def supplied(team: Kubectl) -> None:
     """A store with the example's history in it, and the Secret to reach it."""
     data = {"AWS_ACCESS_KEY_ID": clusters.ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": clusters.SECRET_KEY}
     team.apply(
-        *clusters.s3_server(S3_IMAGE),
+        *clusters.s3_server(clusters.S3_IMAGE),
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s3"}, "stringData": data},
     )
     team("wait", "--for=condition=Ready", "pod/s3", "--timeout=90s", seconds=100)
@@ -169,20 +169,13 @@ def test_a_run_succeeds_another_fails_and_both_leave_a_dossier_when_their_cluste
 
 
 def test_a_run_with_gpus_prepares_without_them_and_says_what_it_waits_for(
-    cluster: Kubectl, namespaces: Callable[[str], Kubectl], operator: Callable[[str], None]
+    queue: Callable[[str, int], None], namespaces: Callable[[str], Kubectl], operator: Callable[[str], None]
 ) -> None:
     team = namespaces("gpu-runs")
     supplied(team)
-    quotas = {"cpu": "20", "memory": "64Gi", "nvidia.com/gpu": "1"}
-    resources = [{"name": resource, "nominalQuota": quota} for resource, quota in quotas.items()]
-    groups = [{"coveredResources": list(quotas), "flavors": [{"name": "gpu-runs", "resources": resources}]}]
-    selector = {"matchLabels": {"kubernetes.io/metadata.name": "gpu-runs"}}
-    cluster.apply(
-        _kueue("ResourceFlavor", "gpu-runs"),
-        _kueue("ClusterQueue", "gpu-runs", spec={"namespaceSelector": selector, "resourceGroups": groups}),
-    )
+    queue("gpu-runs", 1)
     try:
-        team.apply(_kueue("LocalQueue", "gpu-pool", spec={"clusterQueue": "gpu-runs"}), an_occupant())
+        team.apply(local_queue("gpu-pool", "gpu-runs"), an_occupant())
         operator("gpu-runs")
         scaling = {"workers": 1, "resourcesPerWorker": {"cpu": "300m", "memory": "2Gi", "gpu": 1}}
         team.apply(a_project("renewals", scaling=scaling, queue={"name": "gpu-pool"}))
@@ -205,7 +198,6 @@ def test_a_run_with_gpus_prepares_without_them_and_says_what_it_waits_for(
         assert isinstance(charged, int | float)
     finally:
         team("delete", "dtp", "--all", "--wait=true")
-        cluster("delete", "clusterqueue/gpu-runs", "resourceflavor/gpu-runs", "--wait=false")
 
 
 def phase(job: Document | None) -> str:
@@ -214,7 +206,7 @@ def phase(job: Document | None) -> str:
 
 def an_occupant() -> Document:
     """A job of somebody else's that holds the GPU."""
-    pod: dict[str, Any] = json.loads(json.dumps(clusters.s3_server(S3_IMAGE)[0]))
+    pod: dict[str, Any] = json.loads(json.dumps(clusters.s3_server(clusters.S3_IMAGE)[0]))
     amounts: dict[str, Any] = {"cpu": "100m", "memory": "64Mi", "nvidia.com/gpu": "1"}
     pod["spec"]["containers"][0]["resources"] = {"requests": amounts, "limits": amounts}
     pod["spec"]["restartPolicy"] = "Never"
