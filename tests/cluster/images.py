@@ -1,4 +1,4 @@
-"""The two images, built once per run and brought to the cluster by whatever command does that there.
+"""Our images, built once per run and brought to the cluster by whatever command does that there.
 
 `DRIVETRAIN_IMAGE_LOADER` is that command. It is called as `LOADER NAME CONTEXT OPTION...`, with the options of `docker
 build` (`-f`, `--build-arg`), and ends once every node can start NAME. For kind, for instance:
@@ -8,7 +8,8 @@ build` (`-f`, `--build-arg`), and ends once every node can start NAME. For kind,
     docker build -t "$name" "$@" "$context" && kind load docker-image "$name"
 
 Without it, `DRIVETRAIN_OPERATOR_IMAGE` and `DRIVETRAIN_RAY_IMAGE` name images that the cluster can pull.
-`DRIVETRAIN_IMAGE_BASE` replaces the production base; what that one lacks is removed from it first.
+`DRIVETRAIN_IMAGE_BASE` replaces the production base, for clusters without a registry; what that one lacks is removed from
+it first, and MLflow for the evaluation is built on it. `DRIVETRAIN_S3_IMAGE` then names one with the program `/versitygw`.
 """
 
 import os
@@ -23,6 +24,8 @@ LOADER_ENV = "DRIVETRAIN_IMAGE_LOADER"
 BASE_ENV = "DRIVETRAIN_IMAGE_BASE"
 OPERATOR_ENV = "DRIVETRAIN_OPERATOR_IMAGE"
 RAY_ENV = "DRIVETRAIN_RAY_IMAGE"
+MLFLOW_ENV = "DRIVETRAIN_MLFLOW_IMAGE"
+S3_ENV = "DRIVETRAIN_S3_IMAGE"
 PREFIX = "localhost/drivetrain"
 TAG = "test"
 BUILD_SECONDS = 900
@@ -34,6 +37,8 @@ class Images:
 
     operator: str
     ray: str
+    mlflow: str = "ghcr.io/mlflow/mlflow:v3.17.2"
+    s3: str = "ghcr.io/versity/versitygw:v1.8.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +69,16 @@ def load_images(env: Mapping[str, str] = os.environ) -> Images:
     if found is None:
         assert OPERATOR_ENV in env, f"{LOADER_ENV} names no command, and {OPERATOR_ENV} no image"
         assert RAY_ENV in env, f"{LOADER_ENV} names no command, and {RAY_ENV} no image"
-        return Images(env[OPERATOR_ENV], env[RAY_ENV])
-    options: tuple[str, ...] = ()
-    if found.base:
-        base = found.load("base", ROOT / "tests" / "cluster" / "base", "--build-arg", f"BASE={found.base}")
-        options = ("--build-arg", f"BASE={base}")
+        others = {field: env[name] for field, name in (("mlflow", MLFLOW_ENV), ("s3", S3_ENV)) if name in env}
+        return Images(env[OPERATOR_ENV], env[RAY_ENV], **others)
+    operator, ray = (("-f", str(ROOT / folder / "Dockerfile")) for folder in ("operator", "pipelines"))
+    if not found.base:
+        return Images(found.load("operator", ROOT, *operator), found.load("ray", ROOT, *ray))
+    here = ROOT / "tests" / "cluster"
+    base = ("--build-arg", f"BASE={found.load('base', here / 'base', '--build-arg', f'BASE={found.base}')}")
     return Images(
-        operator=found.load("operator", ROOT, "-f", str(ROOT / "operator" / "Dockerfile"), *options),
-        ray=found.load("ray", ROOT, "-f", str(ROOT / "pipelines" / "Dockerfile"), *options),
+        operator=found.load("operator", ROOT, *operator, *base),
+        ray=found.load("ray", ROOT, *ray, *base),
+        mlflow=found.load("mlflow", ROOT / "requirements", "-f", str(here / "mlflow" / "Dockerfile"), *base),
+        s3=found.load("s3", here / "s3", "--build-arg", f"SERVER={env[S3_ENV]}"),
     )
