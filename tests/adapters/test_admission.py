@@ -190,6 +190,8 @@ def test_a_deployment_is_scaled_like_any_other(client: Client) -> None:
     status, answer = client("PATCH", f"{path}/scale", {"spec": {"replicas": 3}}, "merge-patch+json")
     assert status == 200, answer
     assert client("GET", path)[1]["spec"]["replicas"] == 3
+    client("PATCH", f"{path}/status", {"status": {"replicas": 2, "selector": "a=b"}}, "merge-patch+json")
+    assert client("GET", f"{path}/scale")[1]["status"] == {"replicas": 2, "selector": "a=b"}
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.message for case in CASES])

@@ -17,7 +17,13 @@ from drivetrain.api.yaml_text import to_yaml
 
 CATEGORY = "drivetrain"
 _HEADER = "# Generated from drivetrain.api by `make crds`; edit the models instead.\n"
-_SCALABLE: Schema = {"scale": {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}}
+_SCALABLE: Schema = {
+    "scale": {
+        "specReplicasPath": ".spec.replicas",
+        "statusReplicasPath": ".status.replicas",
+        "labelSelectorPath": ".status.selector",
+    }
+}
 _API_VERSION = "Version of the schema of this object, here drivetrain.dev/v1alpha1."
 _NAME_LENGTH = 253  # of any Kubernetes object; what ours may have is a rule, with its own message
 _KIND = "What this object is."

@@ -149,6 +149,7 @@ def test_a_deployment_can_be_scaled() -> None:
     assert mapping(version("Deployment"), "subresources", "scale") == {
         "specReplicasPath": ".spec.replicas",
         "statusReplicasPath": ".status.replicas",
+        "labelSelectorPath": ".status.selector",
     }
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from datetime import timedelta
 
-from drivetrain.api.documents import JSON, Document, mapping, name_of, text, texts, value
+from drivetrain.api.documents import JSON, Document, documents, labels_of, mapping, name_of, text, texts, value
 from drivetrain.api.kinds import CONFIG_MAP, DEPLOYMENT, DRIVETRAIN_PROJECT, RAY_SERVICE, SERVICE, TRAINING_RUN, Ref
 from drivetrain.api.ledger import ProjectLedger, RunLedger
 from drivetrain.api.names import ENDPOINT_URL_ANNOTATION
@@ -159,6 +159,21 @@ def test_replica_counts_change_in_place() -> None:
     groups = value(bench.services()[0], "spec", "rayClusterConfig", "workerGroupSpecs")
     assert isinstance(groups, list)
     assert groups[0]["replicas"] == 3
+
+
+def test_the_selector_finds_the_pods_that_hold_replicas_and_no_others() -> None:
+    bench = a_bench()
+    wanted = dict(part.split("=") for part in text(bench.read(DEPLOYMENT, "shop"), "status", "selector").split(","))
+    (group,) = documents(bench.services()[0], "spec", "rayClusterConfig", "workerGroupSpecs")
+    labels = {**labels_of(mapping(group, "template")), "ray.io/node-type": "worker"}
+    assert wanted.items() <= labels.items()
+    assert wanted["drivetrain.dev/revision"] == bench.record.revision
+
+
+def test_an_endpoint_that_serve_scales_offers_no_selector_to_another_autoscaler() -> None:
+    bench = ServingBench(a_deployment().with_field("spec.autoscaling", {"maxReplicas": 2}).document())
+    bench.up()
+    assert "selector" not in mapping(bench.read(DEPLOYMENT, "shop"), "status")
 
 
 def test_an_operator_with_another_default_image_replaces_no_cluster() -> None:

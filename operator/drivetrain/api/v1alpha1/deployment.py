@@ -123,6 +123,9 @@ class DeploymentStatus(ApiModel):
     """Where clients start."""
     replicas: int = 0
     """Ready replicas."""
+    selector: str | None = Field(default=None, max_length=512)
+    """Labels of the Pods that hold replicas, for a HorizontalPodAutoscaler; absent with `autoscaling`, which leaves
+    it nothing to do."""
     stable: Variant | None = None
     """What serves."""
     candidate: Variant | None = None

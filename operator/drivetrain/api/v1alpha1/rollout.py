@@ -193,9 +193,10 @@ class ServingTemplate(ApiModel):
     """A Deployment's spec without what it serves."""
 
     replicas: int = Field(default=1, ge=1, le=256)
-    """Endpoint replicas."""
+    """Endpoint replicas. `kubectl scale` and a HorizontalPodAutoscaler set it too: leave it out of a manifest that
+    something applies again and again, or the two take turns."""
     autoscaling: Autoscaling | None = None
-    """Moves the number of replicas; replaces `replicas`."""
+    """Moves the number of replicas; replaces `replicas`, and with it whatever `kubectl scale` asks for."""
     resources: ReplicaResources = Field(default_factory=ReplicaResources)
     """What each replica asks for."""
     cluster: Cluster = Field(default_factory=Cluster)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from drivetrain.api.documents import Document, annotations_of, integer, name_of, namespace_of
+from drivetrain.api.documents import Document, annotations_of, integer, mapping, name_of, namespace_of, uid_of
 from drivetrain.api.ledger import DeploymentLedger
 from drivetrain.api.meta import Condition
 from drivetrain.api.names import ENDPOINT_URL_ANNOTATION
@@ -24,7 +24,7 @@ from drivetrain.controller.core.observations import DeploymentObserved
 from drivetrain.controller.core.revisions import Clusters, is_overdue
 from drivetrain.controller.core.rollout import Look, judged, weight_of
 from drivetrain.controller.core.verdicts import Verdict
-from drivetrain.controller.manifests.ray_service import HTTP_PORT
+from drivetrain.controller.manifests.ray_service import HTTP_PORT, replica_selector
 
 SEVERITIES = ("None", "Warn", "Severe")
 
@@ -79,6 +79,7 @@ def deployment_status(view: View, now: datetime) -> DeploymentStatus:
         conditions=settled(view.observed.owner, found, now),
         url=_url(view.observed.owner, view.service(ledger.revision)),
         replicas=report.replicas if report else 0,
+        selector=_selector(view.observed.owner, ledger.revision),
         stable=_variant(ledger, ledger.stable.hash, ledger.stable.since) if ledger.stable else None,
         candidate=_variant(ledger, candidate.hash, candidate.since) if candidate else None,
         weight=weight,
@@ -103,6 +104,7 @@ def stalled_status(
         conditions=settled(owner, conditions(ready=serves, why=ready, stalled=why), now),
         url=_url(owner, service),
         replicas=report.replicas if report else 0,
+        selector=_selector(owner, ledger.revision),
         stable=_variant(ledger, ledger.stable.hash, ledger.stable.since) if ledger.stable else None,
         candidate=_variant(ledger, ledger.candidate.hash, ledger.candidate.since) if ledger.candidate else None,
         rejected=ledger.rejected[:10],
@@ -246,6 +248,13 @@ def _unknown_model(view: View) -> Fact | None:
 def _load_reason(rejection: RejectedVariant) -> str:
     """The replicas' own reason, which the message of a LoadFailed begins with."""
     return reason_of(rejection.message.partition(":")[0], rejection.reason)
+
+
+def _selector(owner: Document, revision: str | None) -> str | None:
+    """Of the Pods that hold replicas; None where Serve itself moves their number, so that no autoscaler joins in."""
+    if revision is None or mapping(owner, "spec", "autoscaling"):
+        return None
+    return replica_selector(uid_of(owner), revision)
 
 
 def _url(owner: Document, service: Document | None) -> str | None:

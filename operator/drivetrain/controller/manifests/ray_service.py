@@ -46,6 +46,7 @@ READINESS: Document = {
 """Of workers. KubeRay's own starts wget, which an image need not have."""
 HEAD_RESOURCE = "node:__internal_head__"
 """Ray gives it to the head and to no other node: who asks for a little of it runs there."""
+NODE_TYPE_LABEL = "ray.io/node-type"
 _SIZE_FIELDS = ("replicas", "minReplicas", "maxReplicas")
 
 
@@ -194,6 +195,12 @@ def service(owner: Owner, revision: str) -> Document:
             }
         },
     )
+
+
+def replica_selector(uid: str, revision: str) -> str:
+    """The Pods of one revision of the Deployment with this uid that hold replicas, as a label selector in one line."""
+    labels = {OWNER_UID_LABEL: uid, REVISION_LABEL: revision, NODE_TYPE_LABEL: "worker"}
+    return ",".join(f"{name}={label}" for name, label in labels.items())
 
 
 def with_revision(config: Document, revision: str) -> Document:
