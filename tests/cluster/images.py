@@ -8,8 +8,8 @@ build` (`-f`, `--build-arg`), and ends once every node can start NAME. For kind,
     docker build -t "$name" "$@" "$context" && kind load docker-image "$name"
 
 Without it, `DRIVETRAIN_OPERATOR_IMAGE` and `DRIVETRAIN_RAY_IMAGE` name images that the cluster can pull.
-`DRIVETRAIN_IMAGE_BASE` replaces the production base, for clusters without a registry; what that one lacks is removed from
-it first, and MLflow for the evaluation is built on it. `DRIVETRAIN_S3_IMAGE` then names one with the program `/versitygw`.
+`DRIVETRAIN_IMAGE_BASE` replaces the production base, for clusters without a registry; what that one lacks is removed
+from it first, and MLflow is built on it. `DRIVETRAIN_S3_IMAGE` then names an image with the program `/versitygw`.
 """
 
 import os
@@ -74,6 +74,7 @@ def load_images(env: Mapping[str, str] = os.environ) -> Images:
     operator, ray = (("-f", str(ROOT / folder / "Dockerfile")) for folder in ("operator", "pipelines"))
     if not found.base:
         return Images(found.load("operator", ROOT, *operator), found.load("ray", ROOT, *ray))
+    assert S3_ENV in env, f"{BASE_ENV} speaks of a cluster without a registry, and {S3_ENV} names no S3 server there"
     here = ROOT / "tests" / "cluster"
     base = ("--build-arg", f"BASE={found.load('base', here / 'base', '--build-arg', f'BASE={found.base}')}")
     return Images(

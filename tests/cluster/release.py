@@ -47,7 +47,7 @@ def helm(*arguments: str, values: Mapping[str, JSON] | None = None, seconds: flo
 
 @contextmanager
 def installed(cluster: Kubectl, images: Images, **values: JSON) -> Iterator[Kubectl]:
-    """Installs the release and removes it; yields kubectl in its namespace, which enforces Pod Security `restricted`."""
+    """Installs the release and removes it; yields kubectl in its namespace, which enforces `restricted`."""
     cluster.apply(a_namespace(NAMESPACE))
     system = cluster.within(NAMESPACE)
     try:

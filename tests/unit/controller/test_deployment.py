@@ -5,7 +5,16 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from drivetrain.api.documents import JSON, Document, documents, labels_of, mapping, name_of, text, texts, value
-from drivetrain.api.kinds import CONFIG_MAP, DEPLOYMENT, DRIVETRAIN_PROJECT, RAY_SERVICE, SERVICE, TRAINING_RUN, Ref
+from drivetrain.api.kinds import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    DRIVETRAIN_PROJECT,
+    RAY_SERVICE,
+    ROLE,
+    SERVICE,
+    TRAINING_RUN,
+    Ref,
+)
 from drivetrain.api.ledger import ProjectLedger, RunLedger
 from drivetrain.api.names import ENDPOINT_URL_ANNOTATION
 from drivetrain.api.policy import EndpointConfig
@@ -48,6 +57,17 @@ def test_todays_policy_is_the_first_stable_variant() -> None:
     assert bench.said("Ready") == ("True", "Serving", "Serves today's policy.")
 
 
+def test_the_role_gives_patch_on_the_report_and_nothing_else() -> None:
+    assert a_bench().read(ROLE, "deployment-shop")["rules"] == [
+        {
+            "apiGroups": [""],
+            "resources": ["configmaps"],
+            "resourceNames": ["deployment-shop-report"],
+            "verbs": ["patch"],
+        }
+    ]
+
+
 def test_the_service_selects_the_pods_of_the_revision_that_serve() -> None:
     bench = a_bench()
     selector = texts(bench.read(SERVICE, "shop"), "spec", "selector")
@@ -81,6 +101,25 @@ def test_a_candidate_is_loaded_before_it_gets_a_weight() -> None:
     progressing = bench.said("Progressing")
     assert progressing is not None
     assert progressing[1] == "RollingOut"
+
+
+def test_a_shadowing_candidate_is_told_to_replicas_without_a_weight_and_told_in_status() -> None:
+    bench = ServingBench(a_deployment().with_field("spec.rollout.shadow", {"minDecisions": 10}).document())
+    bench.up()
+    hash_ = rolling(bench)
+    told = config(bench.services()[0])
+    assert (told.candidate, told.weight) == (hash_, 0)
+    seen = {"rollout": told.rollout, "stable": told.stable, "candidate": hash_, "weight": 0}
+    counts = {"outcomes_stable": 0, "outcomes_candidate": 0, "shadow": {"decisions": 4, "milliseconds": 2}}
+    bench.tell(rollout={**seen, **counts}, loads=[{"hash": hash_, "state": "Loaded"}])
+    progressing = bench.said("Progressing")
+    assert progressing is not None
+    assert progressing[1] == "Shadowing"
+    assert "4 of 10 decisions, 2 ms each" in progressing[2]
+    status = mapping(bench.read(DEPLOYMENT, "shop"), "status")
+    assert (status["weight"], "step" in status, "analysis" in status) == (0, False, False)
+    bench.tell(rollout={**seen, **counts, "shadow": {"decisions": 10}}, loads=[{"hash": hash_, "state": "Loaded"}])
+    assert config(bench.services()[0]).weight == 10
 
 
 def test_during_a_rollout_only_the_user_config_changes() -> None:

@@ -53,6 +53,16 @@ def all_templates() -> list[object]:
     ]
 
 
+@pytest.mark.parametrize("name", RAY_KINDS)
+def test_idle_cores_may_be_used_and_everything_else_is_limited_to_what_kueue_counts(name: str) -> None:
+    for _, template in templates(rendered()[name]):
+        for container in documents(template, "spec", "containers"):
+            requests, limits = (mapping(container, "resources", each) for each in ("requests", "limits"))
+            assert {"cpu": requests["cpu"], **limits} == requests
+            assert "memory" in limits
+            assert "cpu" not in limits
+
+
 @pytest.mark.parametrize("name", sorted(rendered()))
 def test_objects_are_rendered_byte_for_byte_as_reviewed(name: str) -> None:
     """After a deliberate change: python -m tests.unit.controller.rendered."""

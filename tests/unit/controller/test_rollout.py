@@ -25,6 +25,7 @@ from drivetrain.controller.core.rollout import (
     event,
     judged,
     phase_of,
+    weight_of,
 )
 from tests.support.builders import a_project
 
@@ -78,10 +79,15 @@ def look(
     *,
     analysis: Mapping[str, object] | None = None,
     steps: tuple[int, ...] = (10, 50),
+    shadow: Mapping[str, object] | None = None,
     **changed: object,
 ) -> Look:
     rollout = Rollout.model_validate(
-        {"steps": [{"weight": weight} for weight in steps], "analysis": {"minOutcomes": 300, **(analysis or {})}}
+        {
+            "steps": [{"weight": weight} for weight in steps],
+            "analysis": {"minOutcomes": 300, **(analysis or {})},
+            "shadow": shadow,
+        }
     )
     values: dict[str, object] = {
         "target": Target(NEW, CANDIDATE),
@@ -93,6 +99,7 @@ def look(
         "paused": False,
         "asked": {},
         "uid": "0123456789",
+        "latency_ms": 50,
         **changed,
     }
     return Look(**values)  # type: ignore[arg-type]  # the values above have the fields' types
@@ -140,6 +147,57 @@ def test_a_load_failure_rejects_with_the_replicas_reason() -> None:
         ("LoadFailed", "ModelNotFound: told", "2")
     ]
     assert after.stable == ledger(Phase.IDLE).stable
+
+
+SHADOW = {"minDecisions": 100, "fallbackTolerance": 0.1}
+
+
+def shadowing(decisions: int = 100, *, paused: bool = False, **seen: object) -> Look:
+    found = evidence(weight=0, outcomes=0, shadow={"decisions": decisions, "milliseconds": 1, **seen})
+    return look(found, shadow=SHADOW, paused=paused)
+
+
+def test_a_candidate_with_a_shadow_gets_no_weight_when_it_is_loaded() -> None:
+    after = advance(ledger(Phase.LOADING), look(loads=loaded(), shadow=SHADOW), NOW)
+    assert phase_of(after) is Phase.SHADOW
+    assert weight_of(after, look(shadow=SHADOW).rollout) == 0
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        pytest.param(look(shadow=SHADOW), None, id="nothing is reported yet"),
+        pytest.param(shadowing(99, fallbacks=99, milliseconds=900), None, id="one decision short of the minimum"),
+        pytest.param(shadowing(), Event.SHADOWED, id="enough decisions without a fault"),
+        pytest.param(shadowing(paused=True), None, id="a pause holds it"),
+        pytest.param(shadowing(fallbacks=10), Event.SHADOWED, id="fallbacks up to the tolerance"),
+        pytest.param(shadowing(fallbacks=11), Event.SHADOW_FAILED, id="fallbacks beyond the tolerance"),
+        pytest.param(shadowing(fallbacks=30, fallbacks_stable=20), Event.SHADOWED, id="as the stable version's"),
+        pytest.param(shadowing(milliseconds=50), Event.SHADOWED, id="as slow as is allowed"),
+        pytest.param(shadowing(milliseconds=51), Event.SHADOW_FAILED, id="slower than is allowed"),
+        pytest.param(shadowing(8, failed=8, paused=True), Event.SHADOW_FAILED, id="an error, at once"),
+        pytest.param(shadowing(8, not_finite=1), Event.SHADOW_FAILED, id="a value that is not finite, at once"),
+        pytest.param(look(asked={PROMOTE_ANNOTATION: NEW}, shadow=SHADOW), Event.PROMOTED_BY_HAND, id="by hand"),
+        pytest.param(look(), Event.SHADOWED, id="the spec no longer asks for a shadow"),
+    ],
+)
+def test_a_shadow_ends_with_the_first_step_or_with_a_rejection(found: Look, expected: Event | None) -> None:
+    assert event(ledger(Phase.SHADOW), found, NOW) is expected
+
+
+def test_a_candidate_that_fails_in_the_shadow_is_remembered_with_its_error() -> None:
+    after = advance(ledger(Phase.SHADOW), shadowing(8, failed=8, message="bad shape"), NOW)
+    assert [(each.hash, each.reason, each.message) for each in after.rejected] == [
+        (NEW, "ShadowFailed", "Its model failed on 8 of 8 decisions: bad shape")
+    ]
+    assert advance(after, look(shadow=SHADOW), NOW) == after
+
+
+def test_a_shadow_without_traffic_ends_at_the_deadline_and_says_so() -> None:
+    late = NOW + timedelta(days=14)
+    after = advance(ledger(Phase.SHADOW), shadowing(40), late)
+    assert after.rejected[0].reason == "Inconclusive"
+    assert "40 of 100 decisions" in after.rejected[0].message
 
 
 def test_harm_on_the_kpi_rejects_at_any_time_even_before_the_least_outcomes_and_while_paused() -> None:

@@ -95,3 +95,21 @@ def test_a_pod_that_pulls_its_image_is_not_said_to_wait_for_secrets() -> None:
     bench.pass_time(minutes=5)
     bench.look()
     assert (bench.said("Reconciling") or ("", "", ""))[1] == "Starting"
+
+
+def test_a_run_that_never_got_its_gpus_names_them_when_its_deadline_is_over() -> None:
+    bench = RunBench(deadline="5m")
+    bench.look()
+    bench.job("Initializing")
+    told = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+    waits: JSON = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": told}
+    bench.pod("worker", status={"phase": "Pending", "conditions": [waits]})
+    bench.look()
+    assert "Insufficient nvidia.com/gpu" in (bench.said("Reconciling") or ("", "", ""))[2]
+    bench.pass_time(minutes=5)
+    bench.look()
+    assert bench.record.reason == "DeadlineExceeded"
+    assert bench.record.message == (
+        f"The run used up its deadline. Its job did not run: Pod worker: {told} "
+        "Raise spec.deadline in another run, or make it smaller."
+    )

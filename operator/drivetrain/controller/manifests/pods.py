@@ -117,11 +117,14 @@ def template(plan: PodPlan, cluster: Cluster) -> Document:
 
 
 def quantities(resources: Resources) -> Document:
-    """Requests equal to limits, so that a Pod gets what Kueue counted for it."""
-    amounts: dict[str, JSON] = {"cpu": resources.cpu, "memory": resources.memory}
+    """What Kueue counts, and limits on what cannot be shared.
+
+    CPU has no limit: cores that nobody else asked for may be used, and starting Ray takes fifteen seconds of one.
+    """
+    limits: dict[str, JSON] = {"memory": resources.memory}
     if resources.gpu:
-        amounts["nvidia.com/gpu"] = str(resources.gpu)
-    return {"requests": dict(amounts), "limits": dict(amounts)}
+        limits["nvidia.com/gpu"] = str(resources.gpu)
+    return {"requests": {"cpu": resources.cpu, **limits}, "limits": limits}
 
 
 def empty_dir(name: str, path: str) -> Mount:

@@ -35,7 +35,7 @@ from drivetrain.controller.manifests.ray_cluster import PORTS, Group, Runtime, r
 
 S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 MLFLOW_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
-SUBMITTER = Resources(cpu="300m", memory="512Mi")
+SUBMITTER = Resources(cpu="50m", memory="512Mi")
 SUBMITTER_TRIES = 3
 """How often the submitter is started: a second one follows the job that the first has submitted."""
 
