@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from drivetrain.api.canonical import canonical_json
 from drivetrain.api.documents import JSON, Document
-from drivetrain.api.kinds import CONFIG_MAP, ROLE, ROLE_BINDING, SERVICE_ACCOUNT
+from drivetrain.api.kinds import CONFIG_MAP, ROLE, ROLE_BINDING, SERVICE_ACCOUNT, TRAINING_RUN
 from drivetrain.api.ledger import DeploymentLedger, ProjectLedger, RunLedger
 from drivetrain.api.names import LEDGER_KEY, SPEC_KEY, account_name, ledger_name, policies_name, report_name, spec_name
 from drivetrain.api.policy import Policy
@@ -42,14 +42,17 @@ def report(owner: Owner, *, annotations: Mapping[str, str] | None = None, emptie
 
 
 def reporters(owner: Owner) -> tuple[Document, Document, Document]:
-    """ServiceAccount, Role and RoleBinding that may get and patch the owner's report, and nothing else."""
+    """ServiceAccount, Role and RoleBinding that may patch the owner's report, and nothing else.
+
+    A run's driver also reads there which incarnation may claim the attempt; an endpoint's Monitor reads nothing.
+    """
     name = account_name(owner.kind.kind, owner.name)
     account = child(SERVICE_ACCOUNT, name, owner, {"automountServiceAccountToken": False})
     rule: Document = {
         "apiGroups": [""],
         "resources": ["configmaps"],
         "resourceNames": [report_name(owner.kind.kind, owner.name)],
-        "verbs": ["get", "patch"],
+        "verbs": ["get", "patch"] if owner.kind == TRAINING_RUN else ["patch"],
     }
     role = child(ROLE, name, owner, {"rules": [rule]})
     binding = child(
