@@ -153,7 +153,8 @@ def _judge(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
             now,
             state="Failed",
             reason="DeadlineExceeded",
-            message="The run used up its deadline. Raise spec.deadline in another run, or make it smaller.",
+            message=f"The run used up its deadline. {_not_running(facts)}"
+            "Raise spec.deadline in another run, or make it smaller.",
         )
     life = due(ledger, facts, now)
     if life is None or now < life[0]:
@@ -169,8 +170,18 @@ def due(ledger: RunLedger, facts: RunFacts, now: datetime) -> tuple[datetime, st
         last = max(ledger.active_since, facts.report.at) if facts.report else ledger.active_since
         return last + HEARTBEAT_WITHIN, f"its driver was silent for {HEARTBEAT_WITHIN}."
     until = ledger.active_since + READY_WITHIN
-    why = attempts.trouble(facts.attempt_pods)[1] or attempts.unschedulable(facts.attempt_pods) or "no Pod says why."
+    why = _why_pods_wait(facts) or "no Pod says why."
     return until, f"the job did not run {READY_WITHIN} after it got its resources: {why}"
+
+
+def _why_pods_wait(facts: RunFacts) -> str:
+    return attempts.trouble(facts.attempt_pods)[1] or attempts.unschedulable(facts.attempt_pods)
+
+
+def _not_running(facts: RunFacts) -> str:
+    """What keeps the job from running, as a sentence of a longer message; empty where it runs."""
+    why = "" if facts.phase == "Running" else _why_pods_wait(facts)
+    return f"Its job did not run: {why.rstrip('.')}. " if why else ""
 
 
 def _settle(ledger: RunLedger, facts: RunFacts, result: RunResult, now: datetime) -> RunLedger:
