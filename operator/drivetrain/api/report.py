@@ -130,6 +130,14 @@ class KpiEvidence(ApiModel):
     decisions: int
 
 
+class Trouble(ApiModel):
+    """What keeps a Monitor from its work."""
+
+    reason: str = Field(max_length=64)
+    """Such as StoreUnavailable."""
+    message: Text
+
+
 class ServingReport(ApiModel):
     """An endpoint's Monitor talks back."""
 
@@ -157,6 +165,8 @@ class ServingReport(ApiModel):
     """`<watched sources>-<their files>`; the second part changes when files under the sources' prefixes change."""
     adjusted: Mapping[str, str] = Field(default_factory=dict, max_length=16)
     """What the Monitor lowered or nudged: exploration share and steps, multipliers; in words."""
+    trouble: Trouble | None = None
+    """Why the store could not be read or written for a while: what is reported of the log is as it was before."""
 
 
 def same_sources(one: str | None, other: str | None) -> bool:

@@ -16,7 +16,7 @@ from drivetrain.api.canonical import canonical_json
 from drivetrain.api.errors import DrivetrainError, StoreError
 from drivetrain.api.model import CONTRACT_FILE, REFERENCE_FILE, ModelContract, Reference
 from drivetrain.api.policy import EndpointConfig
-from drivetrain.api.report import PolicyLoad, ServingReport
+from drivetrain.api.report import PolicyLoad, ServingReport, Trouble
 from drivetrain.serving.adjustments import Adjustments, adjustments_key, read_adjustments
 from drivetrain.serving.checkpoints import Checkpoints
 from drivetrain.serving.clock import now
@@ -41,6 +41,8 @@ CHECKPOINT_EVERY: Final = timedelta(seconds=5)
 REPORT_EVERY: Final = timedelta(seconds=10)
 SOURCES_EVERY: Final = 30.0
 """Seconds between looks at the sources' files; a look lists every prefix whole."""
+TROUBLE_AFTER: Final = timedelta(seconds=10)
+"""How long the store may fail before that is told: a request that succeeds when repeated is nobody's concern."""
 BOOK_SPAN: Final = timedelta(days=1)
 
 
@@ -75,6 +77,7 @@ class Monitor:
         self._checkpoints = Checkpoints(store, settings.deployment, settings.monitor)
         self._sequence = 0
         self._reported: tuple[datetime, str] | None = None
+        self._troubled_since: datetime | None = None
         self.trouble = ""
         self.report: ServingReport | None = None
         """The latest report."""
@@ -133,7 +136,20 @@ class Monitor:
         return True
 
     def step(self, at: datetime) -> None:
-        """One look at everything. Raises StoreError or ClusterError; the next step goes on from where it got."""
+        """One look at everything. Raises StoreError or ClusterError; the next step goes on from where it got.
+
+        A store that fails for a while is reported, so that whoever looks at the Deployment sees it.
+        """
+        try:
+            self._step(at)
+        except StoreError as error:
+            self._troubled_since = self._troubled_since or at
+            if at - self._troubled_since >= TROUBLE_AFTER:
+                self._tell(at, Trouble(reason=error.reason, message=error.message[:1024]))
+            raise
+        self._troubled_since = None
+
+    def _step(self, at: datetime) -> None:
         recover(self._settings.journal, self._store, encode_segment)
         self._take_over(at)
         if self._config is None or self._maturation is None:
@@ -256,8 +272,10 @@ class Monitor:
             for row in table.to_pylist():
                 self._book.remember(row[log.DECISION_ID], row[log.CONTENT], row[log.SEQUENCE])
 
-    def _tell(self, at: datetime) -> None:
-        report = self._report(at)
+    def _tell(self, at: datetime, trouble: Trouble | None = None) -> None:
+        if self._config is None or self._maturation is None:
+            return
+        report = self._report(at).model_copy(update={"trouble": trouble})
         content = canonical_json(report.model_copy(update={"sequence": 0, "at": at.min.replace(tzinfo=at.tzinfo)}))
         due = self._reported is None or self._reported[1] != content or at - self._reported[0] >= REPORT_EVERY
         self.report = report

@@ -228,6 +228,10 @@ def _progress(view: View) -> Fact | None:
 
 def _degraded(view: View) -> Fact | None:
     """What is not as wanted although the stable variant serves."""
+    trouble = view.report.trouble if view.report else None
+    if trouble is not None:
+        told = "Decisions are answered meanwhile and kept in the journal; outcomes are refused, and no evidence counts."
+        return Fact(reason_of(trouble.reason, "MonitorTroubled"), f"{trouble.message} {told}")
     rejection = view.rejection
     if rejection is not None:
         return Fact("CandidateRejected", f"{rejection.reason}: {rejection.message}")

@@ -1,0 +1,45 @@
+"""What the Monitor reports while its store does not answer."""
+
+from typing import Any
+
+import pytest
+
+from drivetrain.api.errors import StoreError
+from drivetrain.api.report import Trouble
+from drivetrain.store import ObjectStore
+from tests.unit.serving.conftest import View
+from tests.unit.serving.logs import Traffic
+from tests.unit.serving.test_monitor import KPI, monitor, seconds, visit
+from tests.unit.serving.worlds import World, policy, publish
+
+
+class AwayStore:
+    """The store of an endpoint, which does not answer while it is away."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store, self.away = store, False
+
+    def __getattr__(self, name: str) -> Any:
+        if self.away:
+            raise StoreError("StoreUnavailable", "The store did not answer.")
+        return getattr(self._store, name)
+
+
+def test_a_store_that_stays_away_is_reported_and_what_was_counted_stays(view: View, world: World) -> None:
+    traffic = Traffic(view(stable=policy(publish(world.store), kpi=KPI)), units=1500)
+    store: Any = AwayStore(world.store)
+    world.store = store
+    watching, written = monitor(world, traffic)
+    visit(world, traffic, seconds(0))
+    watching.step(seconds(70))
+    store.away = True
+    for number in (75, 80, 86):
+        assert written.reports[-1].trouble is None, "a short failure is nobody's concern"
+        with pytest.raises(StoreError):
+            watching.step(seconds(number))
+    troubled = written.reports[-1]
+    assert troubled.trouble == Trouble(reason="StoreUnavailable", message="The store did not answer.")
+    assert troubled.matured == 100
+    store.away = False
+    watching.step(seconds(90))
+    assert written.reports[-1].trouble is None
