@@ -20,7 +20,7 @@ class Cost:
     deadline: timedelta
     """It is counted over all attempts and evictions, so nothing multiplies it."""
     earlier: tuple[float, ...] = ()
-    """GPU-hours of the project's finished runs."""
+    """GPU-hours of the project's finished runs that asked for GPUs."""
 
     @property
     def at_most(self) -> float:
@@ -36,15 +36,14 @@ class Cost:
         told = [f"{bound} {format_duration(self.deadline)}, all attempts together"]
         if self.earlier:
             runs = f"{len(self.earlier)} earlier runs" if len(self.earlier) > 1 else "the one earlier run"
-            told.append(f"median of {runs}: {number(median(self.earlier))} GPU-hours, which bounds nothing")
+            told.append(f"median of {runs} with GPUs: {number(median(self.earlier))} GPU-hours, which bounds nothing")
         return tuple(told)
 
 
 def of_run(ask: Ask, deadline: timedelta, earlier: Iterable[TrainingRun]) -> Cost:
-    """The cost of one run beside the finished runs of its project."""
-    finished = [
-        run for run in earlier if any(_holds(run, type_) for type_ in ("Complete", "Failed")) or _holds(run, "Ready")
-    ]
+    """The cost of one run beside the finished runs of its project; those without GPUs tell nothing about it."""
+    ends = ("Complete", "Failed", "Ready")
+    finished = [run for run in earlier if run.spec.gpus and any(_holds(run, type_) for type_ in ends)]
     return Cost(ask.gpus, deadline, tuple(run.status.gpu_seconds / 3600 for run in finished))
 
 

@@ -43,8 +43,8 @@ def planned(person: Person, *documents: Manifest) -> Forecast:
     return forecast(person, documents, SETTINGS, NOW)
 
 
-def a_gpu_run(workers: int = 2) -> Manifest:
-    run = a_run().with_field("spec.queue", {"name": "gpu-pool"}).with_field("spec.deadline", "6h")
+def a_gpu_run(workers: int = 2, name: str = "shop-1") -> Manifest:
+    run = a_run(name).with_field("spec.queue", {"name": "gpu-pool"}).with_field("spec.deadline", "6h")
     return run.with_field("spec.scaling", {"workers": workers, "resourcesPerWorker": {"gpu": 1}}).document()
 
 
@@ -105,10 +105,12 @@ def test_earlier_runs_are_told_as_a_median_that_bounds_nothing() -> None:
     bench = Bench()
     for number, hours in ((2, 1.0), (3, 3.0), (4, 2.0)):
         done = {"type": "Ready", "status": "True", "reason": "Succeeded"}
-        bench.cluster.put(a_run(f"shop-{number}").document())
+        bench.cluster.put(a_gpu_run(name=f"shop-{number}"))
         bench.set_status(TRAINING_RUN, f"shop-{number}", gpuSeconds=hours * 3600, conditions=[done])
+    bench.cluster.put(a_run("shop-5").document())
+    bench.set_status(TRAINING_RUN, "shop-5", conditions=[done])
     found = planned(Person(bench, others=QUEUED), a_gpu_run())
-    assert found.priced[0].cost[1] == "median of 3 earlier runs: 2 GPU-hours, which bounds nothing"
+    assert found.priced[0].cost[1] == "median of 3 earlier runs with GPUs: 2 GPU-hours, which bounds nothing"
 
 
 def test_a_queue_without_room_says_what_is_lacking_and_the_plan_is_possible() -> None:

@@ -63,6 +63,14 @@ def test_idle_cores_may_be_used_and_everything_else_is_limited_to_what_kueue_cou
             assert "cpu" not in limits
 
 
+@pytest.mark.parametrize("name", ["ray_job", "ray_job_prepare"])
+def test_only_the_submitter_of_a_run_gets_time_to_end(name: str) -> None:
+    graces = {
+        role: value(template, "spec", "terminationGracePeriodSeconds") for role, template in templates(rendered()[name])
+    }
+    assert graces == {role: None if role == "submitter" else 5 for role in graces}
+
+
 @pytest.mark.parametrize("name", sorted(rendered()))
 def test_objects_are_rendered_byte_for_byte_as_reviewed(name: str) -> None:
     """After a deliberate change: python -m tests.unit.controller.rendered."""

@@ -71,6 +71,23 @@ def test_what_a_run_cost_and_waited_is_shown_until_it_is_gone() -> None:
     assert not metrics.gpu_seconds.values
 
 
+def test_what_projects_and_queues_cost_is_the_sum_over_the_runs_that_are_there() -> None:
+    metrics = Metrics(Clock())
+    for name, project, queue, seconds in (
+        ("a", "shop", "gpus", 10),
+        ("b", "shop", "", 2.5),
+        ("c", "other", "gpus", 40),
+    ):
+        spec: Document = {"project": project, **({"queue": {"name": queue}} if queue else {})}
+        metrics.show_run(Ref(TRAINING_RUN, "team", name), {"spec": spec, "status": {"gpuSeconds": seconds}})
+    team = ("namespace", "team")
+    assert samples(metrics)["drivetrain_project_gpu_seconds", (team, ("project", "shop"))] == 12.5
+    assert samples(metrics)["drivetrain_queue_gpu_seconds", (team, ("queue", "gpus"))] == 50
+    assert ("drivetrain_queue_gpu_seconds", (team, ("queue", ""))) not in samples(metrics)
+    metrics.show_run(Ref(TRAINING_RUN, "team", "c"), None)
+    assert samples(metrics)["drivetrain_queue_gpu_seconds", (team, ("queue", "gpus"))] == 10
+
+
 def test_the_age_of_a_watch_counts_from_its_last_event_or_renewal() -> None:
     clock = Clock()
     metrics = Metrics(clock)

@@ -224,6 +224,22 @@ def test_gpus_are_charged_from_admission_to_eviction_as_kueue_tells_the_times() 
     assert bench.record.waited_seconds == 60 + 60 + 40 + 600
 
 
+def test_a_run_that_is_admitted_in_the_second_of_its_start_is_charged_from_the_time_that_kueue_tells() -> None:
+    bench = RunBench(queue={"name": "pool"}, scaling={"workers": 0}, cluster={"head": {"gpu": 2}})
+    prepared(bench)
+    bench.pass_time(seconds=0.7)
+    bench.look()
+    bench.cluster.put(_workload(bench, "t"))
+    _admit(bench)  # at whole seconds, as Kueue writes times
+    bench.job("Running", part="t")
+    bench.look()
+    bench.pass_time(seconds=10)
+    evicted = _condition(bench, "Evicted", "True")
+    bench.set_status(WORKLOAD, "w", conditions=[_condition(bench, "QuotaReserved", "False"), evicted])
+    bench.look()
+    assert bench.record.gpu_seconds == 2 * 10
+
+
 def _pending(*names: str, first: int = 3) -> Document:
     """What waits in the LocalQueue gpu-pool; `first` others wait before it elsewhere in the pool."""
     items: JSON = [

@@ -69,7 +69,9 @@ def admitted(ledger: RunLedger, since: datetime) -> RunLedger:
     """Quota is held, since this time."""
     if ledger.active_since is not None:
         return ledger
-    began = max(since, ledger.attempt_started_at) if ledger.attempt_started_at else since
+    # Kueue's times are whole seconds: an attempt that is admitted in the second of its start is charged from that on.
+    opened = ledger.attempt_started_at.replace(microsecond=0) if ledger.attempt_started_at else since
+    began = max(since, opened)
     return _waited(ledger, began).model_copy(update={"active_since": began})
 
 

@@ -116,6 +116,18 @@ class Metrics:
         self.waiting_seconds = Series(
             "drivetrain_run_waiting_seconds", "How long a run was ready to go and had no quota.", "gauge", run
         )
+        self.project_gpu_seconds = Series(
+            "drivetrain_project_gpu_seconds",
+            "The same of all runs of a project that are still there.",
+            "gauge",
+            ("namespace", "project"),
+        )
+        self.queue_gpu_seconds = Series(
+            "drivetrain_queue_gpu_seconds",
+            "The same of all runs of a queue that are still there.",
+            "gauge",
+            ("namespace", "queue"),
+        )
 
     def observe_request(self, verb: str, resource: str, status: int, seconds: float) -> None:
         """Count one request to the API server."""
@@ -148,6 +160,12 @@ class Metrics:
             if owner is not None and isinstance(amount, int | float):
                 project, queue = text(owner, "spec", "project"), text(owner, "spec", "queue", "name")
                 series.set(ref.namespace, project, ref.name, queue, value=amount)
+        for sums in (self.project_gpu_seconds, self.queue_gpu_seconds):
+            sums.values.clear()
+        for (namespace, project, _, queue), amount in self.gpu_seconds.values.items():
+            self.project_gpu_seconds.add(namespace, project, amount=amount)
+            if queue:
+                self.queue_gpu_seconds.add(namespace, queue, amount=amount)
 
     def text(self) -> str:
         """Return everything in the Prometheus text format."""
@@ -156,6 +174,6 @@ class Metrics:
         parts = (
             *(self.reconciles, self.durations, self.requests, self.request_durations),
             *(self.queue_depth, self.queue_age, self.watch_age, self.leader, self.conditions),
-            *(self.gpu_seconds, self.waiting_seconds),
+            *(self.gpu_seconds, self.project_gpu_seconds, self.queue_gpu_seconds, self.waiting_seconds),
         )
         return "\n".join(line for part in parts for line in part.lines()) + "\n"

@@ -46,6 +46,8 @@ class PodPlan:
     mounts: tuple[Mount, ...] = ()
     ports: Mapping[str, int] = field(default_factory=dict)
     restart_policy: str = ""
+    grace_seconds: int | None = None
+    """How long it may take to end when told to; Kubernetes' default when absent."""
     command: tuple[str, ...] = ()
     """What the container runs; KubeRay says it for heads and workers."""
     readiness: Document | None = None
@@ -96,6 +98,8 @@ def template(plan: PodPlan, cluster: Cluster) -> Document:
     }
     if plan.restart_policy:
         spec["restartPolicy"] = plan.restart_policy
+    if plan.grace_seconds is not None:
+        spec["terminationGracePeriodSeconds"] = plan.grace_seconds
     if cluster.node_selector:
         spec["nodeSelector"] = dict(sorted(cluster.node_selector.items()))
     if cluster.tolerations:

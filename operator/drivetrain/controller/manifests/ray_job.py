@@ -38,6 +38,9 @@ MLFLOW_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 SUBMITTER = Resources(cpu="50m", memory="512Mi")
 SUBMITTER_TRIES = 3
 """How often the submitter is started: a second one follows the job that the first has submitted."""
+GRACE_SECONDS = 5
+"""Of head and workers: process 1 there is a shell that passes no SIGTERM on, so that nothing ends before, and meanwhile
+whoever preempted them waits for their GPUs. Work that is cut off is not lost: fence and trial log see to that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,7 @@ def ray_job(
         environment=(*pods.base_environment(reports=True), *runtime.expectations, *pods.variables(values), *shared),
         mounts=(spec_mount, *sources, pods.api_token()),
         ports=PORTS,
+        grace_seconds=GRACE_SECONDS,
     )
     worker = pods.PodPlan(
         container="ray-worker",
@@ -107,6 +111,7 @@ def ray_job(
         environment=(*pods.base_environment(reports=False), *runtime.expectations, *pods.variables(values), *shared),
         mounts=(spec_mount,),
         topology=spec.spec.cluster.topology,
+        grace_seconds=GRACE_SECONDS,
     )
     submitter = pods.PodPlan(
         container="ray-job-submitter",
