@@ -62,6 +62,7 @@ SETTINGS = Settings(ray_image="example.org/ray:1", ray_version="2.60.0", mlflow_
 NAMESPACE = "default"
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)")
 _INTERVAL = re.compile(r"\[-?[0-9.e-]+, -?[0-9.e-]+\]")
+_DECISIONS = re.compile(r"\d+ of \d+ decisions")
 _COUNTED = {
     *("attempt", "uncounted", "incarnation", "cluster", "formerClusters", "activeSeconds", "gpuSeconds", "failures"),
     *("rayJob", "rayClusterName", "metadata", "lastTransitionTime", "gpuHours", "answeredChange", "rolloutsStarted"),
@@ -376,7 +377,7 @@ def final(world: World) -> dict[str, JSON]:
         plain = _INTERVAL.sub("[interval]", plain.replace('"00000000-', '"<uid>-'))
         for revision in revisions:
             plain, key = plain.replace(revision, "<revision>"), key.replace(revision[:6], "<revision>")
-        plain = _TIME.sub("<time>", plain)
+        plain = _DECISIONS.sub("<decisions>", _TIME.sub("<time>", plain))
         result[key] = json.loads(plain)
     return result
 

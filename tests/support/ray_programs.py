@@ -30,6 +30,7 @@ from drivetrain.api.report import (
     RolloutEvidence,
     RunResult,
     ServingReport,
+    ShadowEvidence,
     TrainingReport,
 )
 from drivetrain.api.runspec import RunSpec
@@ -51,6 +52,10 @@ class Store:
     commits: list[tuple[str, int, int]] = field(default_factory=list)
     outcomes: dict[str, int] = field(default_factory=dict)
     """Rollout to matured outcomes per arm."""
+    shadowed: dict[str, int] = field(default_factory=dict)
+    """Rollout to decisions that its candidate made without traffic."""
+    weighted: set[str] = field(default_factory=set)
+    """Versions that had traffic as a candidate."""
     work: dict[str, int] = field(default_factory=dict)
     """Run uid to committed stages: a later attempt resumes there."""
 
@@ -70,6 +75,8 @@ class Script:
     """Model version to the outcomes after which its calibration drifts severely."""
     missing_models: set[str] = field(default_factory=set)
     """Versions whose graph no replica finds."""
+    broken_models: set[str] = field(default_factory=set)
+    """Versions whose model raises an error on real rows."""
     per_step: int = 150
 
 
@@ -226,7 +233,11 @@ class Replica:
         script = self.site.script
         stable = self.loaded.get(config.stable)
         rollout = None
-        if config.candidate and config.rollout and stable is not None:
+        if config.candidate and config.rollout and stable is not None and config.weight == 0:
+            rollout = self._shadowed(config, config.candidate, config.rollout)
+        elif config.candidate and config.rollout and stable is not None:
+            candidate = self.loaded[config.candidate].model
+            self.site.store.weighted |= {candidate.version} if candidate else set()
             seen = min(self.site.store.outcomes.get(config.rollout, 0) + script.per_step, 100 * script.per_step)
             self.site.store.outcomes[config.rollout] = seen
             estimate = self._effect(self.loaded[config.candidate]) - self._effect(stable)
@@ -269,6 +280,21 @@ class Replica:
         )
         ref = Ref(CONFIG_MAP, self.namespace, report_name("Deployment", self.deployment))
         write_key(self.site.cluster, ref, self.cluster_name, canonical_json(report))
+
+    def _shadowed(self, config: EndpointConfig, candidate: str, rollout: str) -> RolloutEvidence:
+        """What a candidate without weight does: nothing that matures."""
+        store, model = self.site.store, self.loaded[candidate].model
+        seen = store.shadowed[rollout] = min(store.shadowed.get(rollout, 0) + self.site.script.per_step, 1500)
+        broken = model is not None and model.version in self.site.script.broken_models
+        return RolloutEvidence(
+            rollout=rollout,
+            stable=config.stable,
+            candidate=candidate,
+            weight=0,
+            outcomes_stable=0,
+            outcomes_candidate=0,
+            shadow=ShadowEvidence(decisions=seen, failed=seen if broken else 0, milliseconds=1.0),
+        )
 
     def _effect(self, policy: Policy) -> float:
         """Of the model; fewer prices to choose from help a little more."""

@@ -121,6 +121,21 @@ def second_thoughts(world: World) -> Iterator[bool]:
     yield True
 
 
+def shadowed(world: World) -> Iterator[bool]:
+    """A first version shadows today's policy and wins; the next fails on real rows and never gets any traffic."""
+    rollout = {"steps": [{"weight": 50}], "shadow": {"minDecisions": 1000}, "analysis": {"minOutcomes": 300}}
+    world.declare(a_quick_project().with_serving(rollout=rollout))
+    while world.stable_version() != version_of("shop-1"):
+        yield False
+    assert world.ray.site.store.shadowed, "it got traffic without a shadow"
+    world.annotate(PROJECT, retrain="by-hand")
+    while not any(each.version == version_of("shop-2") for each in world.deployment_ledger().rejected):
+        yield False
+    assert world.deployment_ledger().rejected[0].reason == "ShadowFailed"
+    assert world.ray.site.store.weighted == {version_of("shop-1")}
+    yield True
+
+
 STORIES: dict[str, tuple[Story, Callable[[], Script]]] = {
     "full circle": (
         full_circle,
@@ -129,6 +144,7 @@ STORIES: dict[str, tuple[Story, Callable[[], Script]]] = {
     "queued": (queued, lambda: Script(flaky={"shop-1": 1}, stages=8)),
     "with GPUs": (with_gpus, lambda: Script(flaky={"shop-1": 1}, stages=8)),
     "replaced cluster": (replaced_cluster, Script),
+    "shadowed": (shadowed, lambda: Script(broken_models={version_of("shop-2")})),
     "second thoughts": (
         second_thoughts,
         lambda: Script(

@@ -132,7 +132,7 @@ class CandidateVariant(ApiModel):
     rollout: str
     """Names the rollout."""
     since: datetime
-    phase: Literal["Loading", "Weighted"] = "Loading"
+    phase: Literal["Loading", "Shadow", "Weighted"] = "Loading"
     step: int = 0
     step_entered_at: datetime | None = None
     manual: bool = False

@@ -78,6 +78,25 @@ class MetricEvidence(ApiModel):
     upper: float
 
 
+class ShadowEvidence(ApiModel):
+    """What a candidate without traffic did beside the stable version, over the replicas that run now."""
+
+    decisions: int
+    """Rows that it decided and that the stable version or the holdout answered."""
+    failed: int = 0
+    """Of these: its model raised an error."""
+    not_finite: int = 0
+    """Of these: no action had a finite value."""
+    fallbacks: int = 0
+    """Of these: its fallback would have answered."""
+    fallbacks_stable: int = 0
+    """Of the same decisions: the stable version's fallback answered."""
+    milliseconds: float = 0
+    """Mean time that it took for one."""
+    message: Text = ""
+    """The error that its model raised."""
+
+
 class RolloutEvidence(ApiModel):
     """What the open rollout has shown so far."""
 
@@ -95,6 +114,8 @@ class RolloutEvidence(ApiModel):
     message: Text = ""
     projected_verdict_at: datetime | None = None
     losing_slices: tuple[str, ...] = Field(default=(), max_length=10)
+    shadow: ShadowEvidence | None = None
+    """While the candidate has no weight."""
 
 
 class DetectorEvidence(ApiModel):

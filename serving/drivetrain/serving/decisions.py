@@ -1,6 +1,7 @@
 """Decides a batch of rows: pure, from validated rows and an immutable view of what serves."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from drivetrain.serving.graph import Graph, out_of_domain
 from drivetrain.serving.loader import Variant
 from drivetrain.serving.rows import Rows
 from drivetrain.serving.scoring import ArmScore, Contexts, distinct, expected, score_baseline, score_model
+from drivetrain.serving.shadow import Shadowed, shadowed
 from drivetrain.serving.view import Serving
 
 
@@ -76,10 +78,17 @@ class Decisions:
     distribution_candidate: Distributions | None
     regret: tuple[float, int]
     """KPI expected to be lost by exploring, summed over rows, and their number."""
+    shadowed: Shadowed
+    """What a candidate without weight did beside the stable version; nothing where there is none."""
 
 
-def decide(rows: Rows, ids: Sequence[str], serving: Serving) -> Decisions:
-    """Decides every row. `ids` are the decision ids: the units where the objective names none."""
+def decide(
+    rows: Rows, ids: Sequence[str], serving: Serving, timer: Callable[[], float] = time.perf_counter
+) -> Decisions:
+    """Decides every row. `ids` are the decision ids: the units where the objective names none.
+
+    A candidate without weight is asked for every row like any other, and acts on none.
+    """
     config, count = serving.config, rows.count
     units = rows.units if rows.units is not None else tuple(ids)
     assigned = _assign(units, rows, serving)
@@ -93,7 +102,9 @@ def decide(rows: Rows, ids: Sequence[str], serving: Serving) -> Decisions:
     holdout = score_baseline(
         serving.baseline.valuation, contexts, serving.exploration, config.fallback, exploring=False
     )
+    started = timer()
     candidate = _score(serving.candidate, contexts, serving, outside) if serving.candidate is not None else None
+    took = timer() - started
 
     is_candidate = np.array([arm is Arm.CANDIDATE for arm in assigned], dtype=bool)
     is_holdout = np.array([arm is Arm.HOLDOUT for arm in assigned], dtype=bool)
@@ -113,7 +124,12 @@ def decide(rows: Rows, ids: Sequence[str], serving: Serving) -> Decisions:
     m_candidate = target_m_candidate = np.full(contexts.count, np.nan)
     distribution_candidate = None
     complete = rows.complete_for_candidate
-    if candidate is not None:
+    beside = Shadowed()
+    if candidate is not None and serving.candidate is not None:
+        if serving.weight == 0:
+            graph = serving.candidate.graph
+            told = contexts.failure(graph) if graph is not None else ""
+            beside = shadowed(stable, candidate, kind, complete, seconds=took, message=told)
         m_candidate, target_m_candidate = _means(candidate, contexts, serving.frozen, serving.measured)
         distribution_candidate = Distributions.of(candidate.distribution)
     return Decisions(
@@ -145,6 +161,7 @@ def decide(rows: Rows, ids: Sequence[str], serving: Serving) -> Decisions:
         distribution_stable=Distributions.of(stable.distribution),
         distribution_candidate=distribution_candidate,
         regret=_regret(acting, kind, contexts, serving),
+        shadowed=beside,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 from starlette.types import Message, Receive, Scope, Send
 
-from drivetrain.api.errors import StoreError
+from drivetrain.api.errors import ModelError, StoreError
 from drivetrain.serving import inference, openapi
 from drivetrain.serving.access import Keys, Purpose, TokenBucket
 from drivetrain.serving.replica import NotReadyError, Number, Replica
@@ -89,6 +89,8 @@ class Endpoint:
             answer = problem(503, "NotReady", str(error), retry_after=2)
         except StoreError as error:
             answer = problem(503, error.reason, str(error), retry_after=2)
+        except ModelError as error:
+            answer = problem(500, error.reason, str(error))
         except OSError as error:
             answer = problem(503, "JournalUnavailable", f"The decision log cannot be written: {error}", retry_after=2)
         await _send(send, answer)

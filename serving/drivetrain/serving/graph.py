@@ -1,7 +1,7 @@
 """A published ONNX graph behind typed columns: what goes in, what comes out, and which rows lie outside its domain."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -78,12 +78,12 @@ class Graph:
         return tuple(column.name for column in self.contract.inputs if column.role == "Context")
 
     def predict(self, columns: Mapping[str, Column]) -> Predictions:
-        """Both halves on flat columns [rows]; `columns` may hold more than the graph reads."""
-        choose, value = self.session.run([CHOOSE_OUTPUT, VALUE_OUTPUT], self.feeds(columns))
+        """Both halves on flat columns [rows]; `columns` may hold more than the graph reads. Raises ModelError."""
+        choose, value = self._run([CHOOSE_OUTPUT, VALUE_OUTPUT], columns)
         return Predictions(self._shaped(choose), self._shaped(value))
 
     def on_grid(self, columns: Mapping[str, Column], grid: ActionGrid, count: int) -> Predictions:
-        """Both halves for every action of every context, [contexts, actions(, classes)]."""
+        """Both halves for every action of every context, [contexts, actions(, classes)]. Raises ModelError."""
         cache = self._caches.get(grid)
         if cache is None:
             classes = len(self.contract.target.classes)
@@ -96,12 +96,20 @@ class Graph:
         return predicted.choose, predicted.value
 
     def mean(self, columns: Mapping[str, Column]) -> Floats:
-        """The mean of both halves on flat columns [rows]: what /v2 returns."""
-        return self._shaped(self.session.run([MEAN_OUTPUT], self.feeds(columns))[0])
+        """The mean of both halves on flat columns [rows]: what /v2 returns. Raises ModelError."""
+        return self._shaped(self._run([MEAN_OUTPUT], columns)[0])
 
     def feeds(self, columns: Mapping[str, Column]) -> dict[str, object]:
         """The graph's tensors, [rows, 1]."""
         return {column.name: _tensor(column, columns[column.name]) for column in self.contract.inputs}
+
+    def _run(self, outputs: list[str], columns: Mapping[str, Column]) -> Sequence[object]:
+        feeds = self.feeds(columns)
+        try:
+            found: Sequence[object] = self.session.run(outputs, feeds)
+        except Exception as error:  # as in `open`: onnxruntime's errors have no common base
+            raise ModelError("ModelFailed", f"The model fails on these rows: {error}") from error
+        return found
 
     def _shaped(self, output: object) -> Floats:
         result = np.asarray(output, dtype=np.float64)

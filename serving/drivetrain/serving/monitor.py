@@ -16,7 +16,7 @@ from drivetrain.api.canonical import canonical_json
 from drivetrain.api.errors import DrivetrainError, StoreError
 from drivetrain.api.model import CONTRACT_FILE, REFERENCE_FILE, ModelContract, Reference
 from drivetrain.api.policy import EndpointConfig
-from drivetrain.api.report import PolicyLoad, ServingReport, Trouble
+from drivetrain.api.report import PolicyLoad, RolloutEvidence, ServingReport, Trouble
 from drivetrain.serving.adjustments import Adjustments, adjustments_key, read_adjustments
 from drivetrain.serving.checkpoints import Checkpoints
 from drivetrain.serving.clock import now
@@ -31,6 +31,7 @@ from drivetrain.serving.records import encode_segment
 from drivetrain.serving.replica import ReplicaState
 from drivetrain.serving.reporting import Reports
 from drivetrain.serving.settings import Settings
+from drivetrain.serving.shadow import shadow_evidence
 from drivetrain.serving.source_files import SourcesSeen, SourceWatch
 from drivetrain.serving.tuning import Regret, in_words, with_multipliers, with_offsets, with_regret
 from drivetrain.store import ObjectStore
@@ -285,6 +286,16 @@ class Monitor:
         self._writer.write(report)
         self._reported = (at, content)
 
+    @staticmethod
+    def _with_shadow(
+        rollout: RolloutEvidence | None, config: EndpointConfig, states: list[ReplicaState]
+    ) -> RolloutEvidence | None:
+        """Adds what the candidate did beside the stable version, while it has no weight."""
+        if rollout is None or config.weight > 0:
+            return rollout
+        parts = [state.shadowed for state in states if state.rollout == config.rollout]
+        return rollout.model_copy(update={"shadow": shadow_evidence(parts)})
+
     def _in_words(self, config: EndpointConfig, at: datetime) -> dict[str, str]:
         words = self._evidence.in_words(at) | self._sources.in_words() | in_words(self._adjustments, config)
         return dict(list(words.items())[:16])
@@ -306,7 +317,7 @@ class Monitor:
             weight=weight,
             stable=next(iter(stables)) if len(stables) == 1 else None,
             loads=tuple(_load(hash_, states) for hash_ in sorted({h for state in states for h in state.loads}))[:8],
-            rollout=findings.rollout,
+            rollout=self._with_shadow(findings.rollout, config, states),
             drift=findings.drift,
             kpi=findings.kpi,
             watermark=self._maturation.watermark,

@@ -26,6 +26,7 @@ from drivetrain.serving.outcomes import Outcome, OutcomeContract, encode_outcome
 from drivetrain.serving.records import encode_segment, frame, header
 from drivetrain.serving.rows import RowProblem, Rows, RowsError
 from drivetrain.serving.settings import Settings
+from drivetrain.serving.shadow import Shadowed
 from drivetrain.serving.view import Serving
 from drivetrain.store import ObjectStore
 
@@ -58,6 +59,8 @@ class ReplicaState:
     regret_rows: int
     exploration: tuple[float, int]
     """Share and steps in force."""
+    shadowed: Shadowed
+    """What the candidate did beside the stable version, since it came without weight."""
 
 
 class Replica:
@@ -82,6 +85,7 @@ class Replica:
         self._in_flight: dict[int, datetime] = {}
         self._ticket = 0
         self._regret = (0.0, 0)
+        self._shadowed = Shadowed()
         self.uploaded_until = now()
         self._background: list[asyncio.Task[None]] = []
         self.uploading = asyncio.Lock()
@@ -145,6 +149,7 @@ class Replica:
             regret=self._regret[0],
             regret_rows=self._regret[1],
             exploration=(serving.exploration.share, serving.exploration.steps) if serving else (0.0, 1),
+            shadowed=self._shadowed,
         )
 
     def decide(self, documents: object) -> bytes:
@@ -168,6 +173,7 @@ class Replica:
                 if serving is self._serving:
                     lost, count = decisions.regret
                     self._regret = (self._regret[0] + lost, self._regret[1] + count)
+                    self._shadowed += decisions.shadowed
         finally:
             with self._guard:
                 del self._in_flight[ticket]
@@ -227,6 +233,8 @@ class Replica:
         with self._guard:
             if self._serving is None or serving.exploration != self._serving.exploration:
                 self._regret = (0.0, 0)
+            if self._serving is None or serving.config.rollout != self._serving.config.rollout:
+                self._shadowed = Shadowed()
             self._serving = serving
 
     def _adjusted(self, variant: Variant) -> Variant:

@@ -3,12 +3,13 @@
 Everything here is vectorised over contexts by actions; rows that agree on every column that matters are scored once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import numpy as np
 
+from drivetrain.api.errors import ModelError
 from drivetrain.api.model import ModelContract
 from drivetrain.api.v1alpha1.lever import Exploration
 from drivetrain.api.v1alpha1.rollout import Fallback
@@ -23,6 +24,7 @@ OUT_OF_DOMAIN: Final = "OutOfDomain"
 NO_FEASIBLE_ACTION: Final = "NoFeasibleAction"
 NOT_FINITE: Final = "ValueNotFinite"
 TODAY_UNKNOWN: Final = "TodayUnknown"
+MODEL_FAILED: Final = "ModelFailed"
 
 Columns: TypeAlias = Mapping[str, Column]
 
@@ -46,7 +48,10 @@ class ArmScore:
 
 
 class Contexts:
-    """Distinct contexts, and predictions on them made at most once per graph and set of actions."""
+    """Distinct contexts, and predictions on them made at most once per graph and set of actions.
+
+    A graph that raises an error on them predicts nothing (NaN), so that no other variant's decisions fail with it.
+    """
 
     def __init__(self, columns: Columns, today: Columns, count: int) -> None:
         """`columns` and `today` (lever to today's action) are [contexts]."""
@@ -55,13 +60,15 @@ class Contexts:
         self.count = count
         self._on_grid: dict[tuple[int, int], Predictions] = {}
         self._at: dict[tuple[int, int], Predictions] = {}
+        self._failures: dict[int, str] = {}
 
     def on_grid(self, graph: Graph, grid: ActionGrid) -> Predictions:
         """Predictions of every action, [contexts, actions(, classes)]."""
         key = (id(graph), id(grid))
         found = self._on_grid.get(key)
         if found is None:
-            found = self._on_grid[key] = graph.on_grid(self.columns, grid, self.count)
+            found = self._attempted(graph, lambda: graph.on_grid(self.columns, grid, self.count), self.count, grid.size)
+            self._on_grid[key] = found
         return found
 
     def at(self, graph: Graph, action: Columns) -> Predictions:
@@ -69,8 +76,21 @@ class Contexts:
         key = (id(graph), id(action))
         if key not in self._at:
             context = {name: self.columns[name] for name in graph.context}
-            self._at[key] = graph.predict({**context, **action})
+            self._at[key] = self._attempted(graph, lambda: graph.predict({**context, **action}), self.count)
         return self._at[key]
+
+    def failure(self, graph: Graph) -> str:
+        """The error that the graph raised on these contexts; empty where it raised none."""
+        return self._failures.get(id(graph), "")
+
+    def _attempted(self, graph: Graph, predict: Callable[[], Predictions], *shape: int) -> Predictions:
+        try:
+            return predict()
+        except ModelError as error:
+            self._failures[id(graph)] = str(error)
+            classes = graph.contract.target.classes
+            nothing = np.full((*shape, len(classes)) if classes else shape, np.nan)
+            return Predictions(nothing, nothing)
 
 
 def distinct(columns: Sequence[Column]) -> tuple[Integers, Integers]:
@@ -131,6 +151,8 @@ def score_model(
     reasons[recommended == NO_ACTION] = NOT_FINITE
     reasons[~(allowed & supported).any(axis=1)] = NO_FEASIBLE_ACTION
     reasons[outside] = OUT_OF_DOMAIN
+    if contexts.failure(graph):
+        reasons[:] = MODEL_FAILED
     falls = reasons != ""
     atom, instead, refused = _fallback_action(valuation, contexts, fallback, falls)
     recommended = np.where(falls, instead, recommended)

@@ -1,6 +1,8 @@
 """What the endpoint decides, against brute force and against its own words."""
 
-from itertools import pairwise
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count, pairwise
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from drivetrain.api.v1alpha1.lever import Exploration
 from drivetrain.api.v1alpha1.rollout import Fallback
 from drivetrain.levers.assignment import Arm
 from drivetrain.serving.decisions import Decisions, decide
+from drivetrain.serving.shadow import Shadowed
 from drivetrain.serving.view import Recalibration, Serving
 from tests.unit.serving.conftest import View
 from tests.unit.serving.worlds import LEVERS, World, policy, probability, publish, row
@@ -234,3 +237,75 @@ def test_rows_that_agree_are_decided_alike_whatever_their_company(view: View) ->
         assert alone.actions["price"][0] == together.actions["price"][index]
         assert alone.propensity[0] == pytest.approx(together.propensity[index])
         assert alone.m_stable[0] == pytest.approx(together.m_stable[index])
+
+
+class Broken:
+    """A session whose graph raises an error on every batch."""
+
+    def run(self, outputs: list[str], feeds: dict[str, object]) -> list[object]:
+        raise RuntimeError("bad shape")
+
+
+def broken(serving: Serving, role: str) -> Serving:
+    """The same view with a model that fails, as `stable` or as `candidate`."""
+    variant = getattr(serving, role)
+    graph = replace(variant.graph, session=Broken(), _caches={})
+    return replace(serving, **{role: replace(variant, graph=graph)})
+
+
+def ticks(step: float) -> Callable[[], float]:
+    """A clock that is a step later at every look."""
+    seconds = count(0.0, step)
+    return lambda: next(seconds)
+
+
+def test_a_candidate_without_weight_is_asked_for_every_row_and_answers_none(view: View, world: World) -> None:
+    candidate = policy(publish(world.store, slope=3.0, intercept=6.0), version="2")
+    rows = [row(i, price_rival=1.7 + 0.01 * i) for i in range(40)]
+    alone = decided(view(), rows)
+    serving = view(candidate=candidate, weight=0)
+    found = decide(serving.contract.rows(rows), [f"id{i}" for i in range(40)], serving, ticks(0.25))
+    assert set(found.arms) == {Arm.STABLE}
+    assert found.actions["price"].tolist() == alone.actions["price"].tolist()
+    assert found.expected_value.tolist() == alone.expected_value.tolist()
+    assert np.isfinite(found.m_candidate).all()
+    assert found.distribution_candidate is not None
+    assert found.shadowed == Shadowed(decisions=40, seconds=0.25)
+
+
+def test_a_candidate_with_weight_shadows_nothing(view: View, world: World) -> None:
+    candidate = policy(publish(world.store, slope=3.0, intercept=6.0), version="2")
+    assert decided(view(candidate=candidate, weight=1), [row(0)]).shadowed == Shadowed()
+
+
+def test_rows_that_lack_a_field_of_the_candidate_do_not_count_for_its_shadow(view: View, world: World) -> None:
+    candidate = policy(publish(world.store, loyalty=True), version="2", loyalty=True)
+    rows = [row(i, **({"loyalty": 0.5} if i % 4 else {})) for i in range(40)]
+    assert decided(view(candidate=candidate, weight=0), rows).shadowed.decisions == 30
+
+
+def test_fallbacks_of_both_versions_are_counted_in_the_shadow(view: View, world: World) -> None:
+    candidate = policy(publish(world.store, slope=3.0, intercept=6.0), version="2")
+    rows = [row(i, store="7" if i < 8 else "1") for i in range(40)]
+    found = decided(view(candidate=candidate, weight=0), rows).shadowed
+    assert (found.fallbacks, found.fallbacks_stable, found.not_finite, found.failed) == (8, 8, 0, 0)
+
+
+@pytest.mark.parametrize("weight", [0, 50])
+def test_a_candidate_that_fails_takes_no_other_decision_with_it(view: View, world: World, weight: int) -> None:
+    candidate = policy(publish(world.store, slope=3.0, intercept=6.0), version="2")
+    rows = [row(i, price_rival=1.7 + 0.01 * i) for i in range(40)]
+    alone = decided(view(), rows)
+    found = decided(broken(view(candidate=candidate, weight=weight), "candidate"), rows)
+    of_candidate = np.array([arm is Arm.CANDIDATE for arm in found.arms])
+    assert found.actions["price"][~of_candidate].tolist() == alone.actions["price"][~of_candidate].tolist()
+    assert set(np.array(found.fallback)[of_candidate].tolist()) == ({"ModelFailed"} if weight else set())
+    assert set(np.array(found.fallback)[~of_candidate].tolist()) == {""}
+    if weight == 0:
+        assert (found.shadowed.decisions, found.shadowed.failed) == (40, 40)
+        assert "bad shape" in found.shadowed.message
+
+
+def test_the_fallback_answers_where_the_stable_model_fails(view: View) -> None:
+    found = decided(broken(view(), "stable"), [row(0, shelf_price=1.777)])
+    assert (found.fallback, found.actions["price"][0]) == (("ModelFailed",), 1.777)

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from drivetrain.api import layout
+from drivetrain.api.errors import ModelError
 from drivetrain.api.policy import EndpointConfig
 from drivetrain.api.v1alpha1.lever import Exploration
 from drivetrain.serving.access import Keys
 from drivetrain.serving.endpoint import BODY_LIMIT, Endpoint
+from drivetrain.serving.graph import Graph
 from drivetrain.serving.outcomes import OutcomeBook
 from drivetrain.serving.replica import Replica
 from tests.unit.serving.worlds import DECIDE_KEY, OUTCOMES_KEY, World, policy, probability, publish, row
@@ -257,6 +259,37 @@ async def test_a_candidate_is_loaded_beside_stable_and_weighted_in_place(
     assert candidate not in replica.state().loads
     status, answer = await client.post("/v1/decide", {"rows": [row(0, loyalty=0.3)]})
     assert (status, answer["ignoredFields"]) == (200, ["loyalty"])
+
+
+async def test_a_replica_counts_what_a_candidate_without_weight_did_and_starts_anew_with_each_rollout(
+    start: Start, stable: EndpointConfig, world: World
+) -> None:
+    client, replica = await start(stable)
+    candidate = world.mount(policy(publish(world.store, slope=8.0), version="2"))
+    replica.configure(stable.model_copy(update={"load": (candidate,)}))
+    await until(lambda: replica.state().loads[candidate].state == "Loaded")
+    for rollout, batches in (("r1", 3), ("r2", 1)):
+        beside = {"load": (candidate,), "candidate": candidate, "weight": 0, "rollout": rollout}
+        replica.configure(stable.model_copy(update=beside))
+        for batch in range(batches):
+            _, answer = await client.post("/v1/decide", {"rows": [row(10 * batch + i) for i in range(10)]})
+            assert {decision["variant"] for decision in answer["rows"]} == {"stable"}
+        state = replica.state()
+        assert (state.candidate, state.weight, state.shadowed.decisions) == (candidate, 0, 10 * batches)
+        assert state.shadowed.seconds > 0
+
+
+async def test_a_model_that_fails_is_told_to_whoever_asks_it_alone(
+    start: Start, stable: EndpointConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, _ = await start(stable)
+
+    def failing(*_: object) -> None:
+        raise ModelError("ModelFailed", "The model fails on these rows: bad shape")
+
+    monkeypatch.setattr(Graph, "predict", failing)
+    status, answer = await client.post("/v1/simulate", {"rows": [row(0)], "actions": [{"price": 1.99, "discount": 0}]})
+    assert (status, answer["error"]["reason"]) == (500, "ModelFailed")
 
 
 async def test_an_unknown_version_is_reported_while_stable_goes_on(

@@ -11,12 +11,13 @@ import pytest
 
 from drivetrain.api import layout
 from drivetrain.api.errors import ModelError
-from drivetrain.api.report import ServingReport, same_sources
+from drivetrain.api.report import ServingReport, ShadowEvidence, same_sources
 from drivetrain.api.v1alpha1.dataset import Source
 from drivetrain.serving.adjustments import adjustments_key, read_adjustments
 from drivetrain.serving.held_policies import LoadState
 from drivetrain.serving.monitor import Monitor
 from drivetrain.serving.replica import ReplicaState
+from drivetrain.serving.shadow import Shadowed
 from drivetrain.serving.source_files import SourceWatch
 from tests.unit.serving.conftest import View
 from tests.unit.serving.logs import START, Traffic, put, true_market
@@ -157,6 +158,7 @@ def replica(name: str, traffic: Traffic, at: datetime, **changes: Any) -> Replic
         "regret": 0.0,
         "regret_rows": 0,
         "exploration": (config.exploration.share, config.exploration.steps),
+        "shadowed": Shadowed(),
     }
     return ReplicaState(**(fields | changes))
 
@@ -188,6 +190,29 @@ def test_weights_and_loads_are_reported_once_all_replicas_agree(
     assert (load.state, load.replicas, load.reason, load.message) == ("Loaded", 2, told.reason, told.message)
     watching.step(seconds(10))
     assert watching.report.replicas == 0
+
+
+def test_what_a_candidate_without_weight_did_is_summed_over_the_replicas_of_its_rollout(
+    world: World, traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = traffic.serving.config.model_copy(update={"weight": 0})
+    watching, _ = monitor(world, traffic)
+    watching.configure(config)
+    at = seconds(0)
+    seen = Shadowed(decisions=100, fallbacks=5, fallbacks_stable=1, seconds=0.3)
+    error = Shadowed(decisions=100, failed=20, seconds=0.1, message="bad shape")
+    states = [replica(name, traffic, at, weight=0, shadowed=each) for name, each in (("a", seen), ("b", error))]
+    hear(watching, monkeypatch, at, *states, replica("c", traffic, at, weight=0, rollout="earlier", shadowed=seen))
+    watching.step(at)
+    assert watching.report is not None
+    assert watching.report.rollout is not None
+    found = watching.report.rollout.shadow
+    assert found == ShadowEvidence(
+        decisions=200, failed=20, fallbacks=5, fallbacks_stable=1, milliseconds=2.0, message="bad shape"
+    )
+    watching.configure(traffic.serving.config)
+    watching.step(seconds(1))
+    assert watching.report.rollout.shadow is None
 
 
 def test_the_watermark_waits_for_a_replica_that_cannot_upload(

@@ -60,7 +60,7 @@ class RejectedVariant(ApiModel):
     version: str | None = Field(default=None, max_length=64)
     """Its model version."""
     reason: str = Field(max_length=64)
-    """Why: Harm, Inconclusive, Aborted, LoadFailed."""
+    """Why: Harm, Inconclusive, Aborted, LoadFailed, ShadowFailed."""
     message: Text = ""
     """The evidence in words."""
     at: datetime | None = None

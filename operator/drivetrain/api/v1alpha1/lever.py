@@ -97,7 +97,8 @@ class Environment(ApiModel):
     """Where decisions are made, and how fast they must be."""
 
     latency_ms: int = Field(default=50, ge=1, le=60_000)
-    """Longest time that one decision's model evaluation may take; measured in each run and gated."""
+    """Longest time that one decision's model evaluation may take; measured in each run and gated, and held against
+    the mean while a candidate shadows the stable version."""
     accelerator: Literal["None", "GPU"] = "None"
     """What the serving nodes have."""
 

@@ -42,6 +42,20 @@ class RolloutStep(ApiModel):
     """Percent of units outside the holdout. Promotion is the step to 100."""
 
 
+class Shadow(ApiModel):
+    """The candidate decides every row beside the stable version and serves none, until it is seen to work here.
+
+    It is rejected, reason ShadowFailed, if its model raises an error or finds no finite value even once, or if after
+    `minDecisions` its fallback answers too often or a decision takes longer than
+    `decisions.environment.latencyMs` of the project on average. Replicas ask both versions for every row during all of
+    a rollout, so this costs no more than a step does."""
+
+    min_decisions: int = Field(default=500, ge=1, le=10_000_000)
+    """Decisions that it must have made beside the stable version before its first step."""
+    fallback_tolerance: float = Field(default=0.05, ge=0, le=1)
+    """How much larger than the stable version's the share of decisions may be that its fallback answers."""
+
+
 class AnalysisMetric(ApiModel):
     """A guardrail: a candidate that is proved worse by more than the tolerance is rejected."""
 
@@ -99,6 +113,8 @@ class Rollout(ApiModel):
     """Rising weights between 1 and 99."""
     holdout: float = Field(default=0.01, ge=0, le=0.2)
     """Share of units that keeps today's policy for good, as the measure of what the loop is worth."""
+    shadow: Shadow | None = None
+    """Before the first step: the candidate serves nothing until it is seen to work."""
     analysis: Analysis = Field(default_factory=Analysis)
     """What the evidence must show."""
 

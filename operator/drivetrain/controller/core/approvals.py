@@ -14,7 +14,7 @@ from drivetrain.controller.core.rollout import names
 
 RUNS_LIMIT = 50
 COUNTED_LIMIT = 20
-COUNTED_REASONS = ("Harm", "Inconclusive", "LoadFailed")
+COUNTED_REASONS = ("Harm", "Inconclusive", "LoadFailed", "ShadowFailed")
 """Rejections that speak against the loop; an abort is a person's decision."""
 
 

@@ -218,7 +218,7 @@ def endpoint_config(
     since = ledger.stable.since
     return EndpointConfig(
         stable=ledger.stable.hash,
-        candidate=candidate.hash if candidate and candidate.phase == "Weighted" else None,
+        candidate=candidate.hash if candidate and candidate.phase != "Loading" else None,
         baseline=ledger.baseline,
         load=tuple(sorted(ledger.policies.keys() - {ledger.stable.hash, ledger.baseline})),
         weight=weight_of(ledger, spec.rollout),
@@ -338,6 +338,7 @@ def _look(
         paused=annotations_of(owner).get(PAUSE_ANNOTATION) == "true",
         asked=asked,
         uid=uid_of(owner),
+        latency_ms=project.spec.decisions.environment.latency_ms,
     )
 
 

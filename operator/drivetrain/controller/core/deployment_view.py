@@ -18,7 +18,7 @@ from drivetrain.api.v1alpha1.deployment import (
     Variant,
 )
 from drivetrain.api.v1alpha1.project import KpiStatus
-from drivetrain.controller.core import applications, attempts, records
+from drivetrain.controller.core import applications, attempts, records, shadowing
 from drivetrain.controller.core.conditions import Fact, clipped, condition, conditions, reason_of, settled
 from drivetrain.controller.core.observations import DeploymentObserved
 from drivetrain.controller.core.revisions import Clusters, is_overdue
@@ -214,7 +214,12 @@ def _progress(view: View) -> Fact | None:
             return Fact("Paused", "Paused by annotation; harm still rejects.")
         if candidate.phase == "Loading":
             return Fact("Loading", f"Replicas load candidate {candidate.hash}.")
-        weight = weight_of(ledger, view.deployment.spec.rollout)
+        rollout = view.deployment.spec.rollout
+        if candidate.phase == "Shadow":
+            told = f" {shadowing.told(view.look.shadow, rollout.shadow)}" if rollout.shadow is not None else ""
+            serves = "decides beside the stable version and serves nothing."
+            return Fact("Shadowing", f"Candidate {candidate.hash} {serves}{told}")
+        weight = weight_of(ledger, rollout)
         message = view.look.evidence.message if view.look.evidence else ""
         return Fact("RollingOut", f"Candidate {candidate.hash} gets {weight} % of units. {message}".strip())
     if ledger.revision is not None and ledger.pending_revision is not None:
@@ -274,8 +279,8 @@ def _variant(ledger: DeploymentLedger, hash_: str, since: datetime | None) -> Va
 
 
 def _analysis(view: View) -> AnalysisStatus | None:
-    evidence, found = view.look.evidence, judged(view.ledger, view.look)
-    if evidence is None or found is None:
+    evidence, found, candidate = view.look.evidence, judged(view.ledger, view.look), view.ledger.candidate
+    if evidence is None or found is None or (candidate is not None and candidate.phase == "Shadow"):
         return None
     return AnalysisStatus(
         outcomes_stable=evidence.outcomes_stable,

@@ -1,9 +1,12 @@
 """The rollout as a state machine: everything that moves a Deployment's ledger from one variant to the next.
 
     Idle --Offered--> Loading --Loaded--> Weighted --Stepped--> Weighted --Won--> Idle (candidate is stable)
-    Loading --LoadFailed--> Idle        Loading, Weighted --Superseded--> Idle (forgotten)
-    Weighted --Harmed--> Idle           Loading, Weighted --Aborted, Inconclusive--> Idle (remembered as rejected)
-    Weighted --PromotedByHand--> Idle   Loading --LoadedPinned--> Idle (a pinned version has no canary)
+    Loading --LoadedToShadow--> Shadow --Shadowed--> Weighted
+    Loading --LoadedPinned--> Idle (a pinned version has no canary)
+    Loading, Shadow, Weighted --Superseded--> Idle (forgotten)
+    Loading --LoadFailed--> Idle, Shadow --ShadowFailed--> Idle, Weighted --Harmed--> Idle, and
+    Loading, Shadow, Weighted --Aborted, Inconclusive--> Idle (remembered as rejected)
+    Shadow, Weighted --PromotedByHand--> Idle
 
 `event` says what happened, the table says where it leads, `apply_event` writes it into the ledger. The stable variant
 only ever changes to one that all replicas hold.
@@ -18,10 +21,11 @@ from drivetrain.api.ledger import CandidateVariant, DeploymentLedger, StableVari
 from drivetrain.api.names import ABORT_ANNOTATION, PROMOTE_ANNOTATION, RETRY_ANNOTATION
 from drivetrain.api.policy import Policy
 from drivetrain.api.portfolio import portfolio_bounds
-from drivetrain.api.report import PolicyLoad, RolloutEvidence
+from drivetrain.api.report import PolicyLoad, RolloutEvidence, ShadowEvidence
 from drivetrain.api.v1alpha1.deployment import RejectedVariant
 from drivetrain.api.v1alpha1.objective import Kpi
 from drivetrain.api.v1alpha1.rollout import Rollout
+from drivetrain.controller.core import shadowing
 from drivetrain.controller.core.conditions import clipped
 from drivetrain.controller.core.verdicts import Verdicts, verdicts
 
@@ -33,6 +37,7 @@ class Phase(Enum):
 
     IDLE = "Idle"
     LOADING = "Loading"
+    SHADOW = "Shadow"
     WEIGHTED = "Weighted"
 
 
@@ -44,6 +49,9 @@ class Event(Enum):
     ABORTED = "Aborted"
     LOADED = "Loaded"
     LOADED_PINNED = "LoadedPinned"
+    LOADED_TO_SHADOW = "LoadedToShadow"
+    SHADOWED = "Shadowed"
+    SHADOW_FAILED = "ShadowFailed"
     LOAD_FAILED = "LoadFailed"
     HARMED = "Harmed"
     INCONCLUSIVE = "Inconclusive"
@@ -58,8 +66,15 @@ TABLE: Mapping[tuple[Phase, Event], Phase] = {
     (Phase.LOADING, Event.ABORTED): Phase.IDLE,
     (Phase.LOADING, Event.LOADED): Phase.WEIGHTED,
     (Phase.LOADING, Event.LOADED_PINNED): Phase.IDLE,
+    (Phase.LOADING, Event.LOADED_TO_SHADOW): Phase.SHADOW,
     (Phase.LOADING, Event.LOAD_FAILED): Phase.IDLE,
     (Phase.LOADING, Event.INCONCLUSIVE): Phase.IDLE,
+    (Phase.SHADOW, Event.SUPERSEDED): Phase.IDLE,
+    (Phase.SHADOW, Event.ABORTED): Phase.IDLE,
+    (Phase.SHADOW, Event.SHADOW_FAILED): Phase.IDLE,
+    (Phase.SHADOW, Event.INCONCLUSIVE): Phase.IDLE,
+    (Phase.SHADOW, Event.PROMOTED_BY_HAND): Phase.IDLE,
+    (Phase.SHADOW, Event.SHADOWED): Phase.WEIGHTED,
     (Phase.WEIGHTED, Event.SUPERSEDED): Phase.IDLE,
     (Phase.WEIGHTED, Event.ABORTED): Phase.IDLE,
     (Phase.WEIGHTED, Event.HARMED): Phase.IDLE,
@@ -99,6 +114,13 @@ class Look:
     asked: Mapping[str, str]
     """Annotations of a person that were not acted on yet: name to value."""
     uid: str
+    latency_ms: int
+    """Time that a decision may take."""
+
+    @property
+    def shadow(self) -> ShadowEvidence | None:
+        """What a candidate without weight did so far."""
+        return self.evidence.shadow if self.evidence else None
 
 
 def phase_of(ledger: DeploymentLedger) -> Phase:
@@ -108,7 +130,7 @@ def phase_of(ledger: DeploymentLedger) -> Phase:
 
 def weight_of(ledger: DeploymentLedger, rollout: Rollout) -> int:
     """Percent of units that the candidate gets now."""
-    if ledger.candidate is None or ledger.candidate.phase == "Loading":
+    if ledger.candidate is None or ledger.candidate.phase != "Weighted":
         return 0
     return rollout.steps[min(ledger.candidate.step, len(rollout.steps) - 1)].weight
 
@@ -163,12 +185,32 @@ def event(ledger: DeploymentLedger, look: Look, now: datetime) -> Event | None:
         if load is not None and load.state == "Failed":
             return Event.LOAD_FAILED
         if load is not None and load.state == "Loaded":
-            return Event.LOADED_PINNED if target.pinned else Event.LOADED
+            if target.pinned:
+                return Event.LOADED_PINNED
+            return Event.LOADED if look.rollout.shadow is None else Event.LOADED_TO_SHADOW
         return Event.INCONCLUSIVE if not target.pinned and _is_overdue(ledger, look, now) else None
-    found = _verdict(ledger, look)
+    found = _verdict(ledger, look) if candidate.phase == "Weighted" else _beside_stable(candidate, look)
     if found is not None:
         return found
     return Event.INCONCLUSIVE if _is_overdue(ledger, look, now) else None
+
+
+def _beside_stable(candidate: CandidateVariant, look: Look) -> Event | None:
+    """What a person or the replicas say of a candidate that decides beside the stable version."""
+    if _shadow_fault(look):
+        return Event.SHADOW_FAILED
+    if names(look.asked.get(PROMOTE_ANNOTATION, ""), candidate.hash):
+        return Event.PROMOTED_BY_HAND
+    if look.paused:
+        return None
+    shadow, seen = look.rollout.shadow, look.shadow
+    enough = shadow is None or (seen is not None and shadowing.is_enough(seen, shadow))
+    return Event.SHADOWED if enough else None
+
+
+def _shadow_fault(look: Look) -> str:
+    shadow, seen = look.rollout.shadow, look.shadow
+    return shadowing.fault(seen, shadow, look.latency_ms) if shadow is not None and seen is not None else ""
 
 
 def _verdict(ledger: DeploymentLedger, look: Look) -> Event | None:
@@ -207,14 +249,17 @@ def apply_event(ledger: DeploymentLedger, found: Event, look: Look, now: datetim
             return _offered(ledger, look, now)
         case Event.SUPERSEDED:
             return ledger.model_copy(update={"candidate": None})
-        case Event.LOADED | Event.STEPPED:
+        case Event.LOADED_TO_SHADOW:
             assert ledger.candidate is not None
-            step = 0 if found is Event.LOADED else ledger.candidate.step + 1
+            return ledger.model_copy(update={"candidate": ledger.candidate.model_copy(update={"phase": "Shadow"})})
+        case Event.LOADED | Event.SHADOWED | Event.STEPPED:
+            assert ledger.candidate is not None
+            step = ledger.candidate.step + 1 if found is Event.STEPPED else 0
             update = {"phase": "Weighted", "step": step, "step_entered_at": now}
             return ledger.model_copy(update={"candidate": ledger.candidate.model_copy(update=update)})
         case Event.WON | Event.PROMOTED_BY_HAND | Event.LOADED_PINNED:
             return _promoted(ledger, found, look, now)
-        case Event.ABORTED | Event.LOAD_FAILED | Event.HARMED | Event.INCONCLUSIVE:
+        case Event.ABORTED | Event.LOAD_FAILED | Event.SHADOW_FAILED | Event.HARMED | Event.INCONCLUSIVE:
             return _rejected(ledger, found, look, now)
 
 
@@ -256,6 +301,8 @@ def _rejected(ledger: DeploymentLedger, found: Event, look: Look, now: datetime)
     reason, message = "Aborted", "Aborted on request."
     if found is Event.LOAD_FAILED:
         reason, message = "LoadFailed", f"{load.reason}: {load.message}" if load else "The candidate cannot be loaded."
+    elif found is Event.SHADOW_FAILED:
+        reason, message = "ShadowFailed", _shadow_fault(look)
     elif found is Event.HARMED:
         reason, message = "Harm", f"Harm is proved. {judgement.told() if judgement else ''}"
         if look.evidence is not None and look.evidence.losing_slices:
@@ -263,6 +310,8 @@ def _rejected(ledger: DeploymentLedger, found: Event, look: Look, now: datetime)
     elif found is Event.INCONCLUSIVE:
         waited = look.rollout.analysis.deadline
         shown = "; ".join(str(each) for each in judgement.all) if judgement else "no evidence came in"
+        if candidate.phase == "Shadow" and look.rollout.shadow is not None:
+            shown = shadowing.told(look.shadow, look.rollout.shadow).rstrip(".")
         reason, message = "Inconclusive", f"No verdict within {waited}: {shown}."
     entry = RejectedVariant(
         hash=candidate.hash,
