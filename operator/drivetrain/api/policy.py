@@ -64,3 +64,5 @@ class EndpointConfig(ApiModel):
     fallback: Fallback = Field(default_factory=Fallback)
     analysis: Analysis = Field(default_factory=Analysis)
     monitoring: Monitoring = Field(default_factory=Monitoring)
+    pinned: bool | None = None
+    """True: `stable` is a named version that is served on /v2 only. Else absent, so that older images can read it."""

@@ -100,6 +100,9 @@ class Endpoint:
     async def _answer(self, scope: Scope, path: str, receive: Receive) -> Answer:
         method = scope["method"]
         post = self._posts.get(path)
+        if post is not None and self._replica.pinned:
+            told = f"This endpoint serves a pinned version on /v2 only. A Deployment that names a project has {path}."
+            raise HttpError(404, "VersionPinned", told)
         if post is not None:
             if method != "POST":
                 raise HttpError(405, "MethodNotAllowed", f"{path} takes POST.")

@@ -69,22 +69,23 @@ def document(serving: Serving) -> dict[str, Any]:
         "properties": {"decisionId": {"type": "string"}, "correction": {"type": "integer"}},
     }
     value = {"type": "object", "properties": {"expectedValue": {"type": "array", "items": _NUMBER}}}
+    paths = {
+        "/v1/decide": _post("Choose an action for each row", {"rows": _rows(row)}, {"rows": _rows(decision)}),
+        "/v1/simulate": _post(
+            "Value each of the given lever settings for each row",
+            {"rows": _rows(row), "actions": {"type": "array", "items": action}},
+            {"rows": _rows(value)},
+        ),
+        "/v1/outcomes": _post(
+            "Report what became of decisions", {"outcomes": _rows(outcome)}, {"outcomes": _rows(reported)}
+        ),
+    }
     return {
         "openapi": "3.1.0",
         "info": {"title": serving.stable.policy.objective.description or "Drivetrain endpoint", "version": "1"},
         "components": {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
         "security": [{"key": []}],
-        "paths": {
-            "/v1/decide": _post("Choose an action for each row", {"rows": _rows(row)}, {"rows": _rows(decision)}),
-            "/v1/simulate": _post(
-                "Value each of the given lever settings for each row",
-                {"rows": _rows(row), "actions": {"type": "array", "items": action}},
-                {"rows": _rows(value)},
-            ),
-            "/v1/outcomes": _post(
-                "Report what became of decisions", {"outcomes": _rows(outcome)}, {"outcomes": _rows(reported)}
-            ),
-        },
+        "paths": {} if serving.config.pinned else paths,
     }
 
 
@@ -96,19 +97,23 @@ def page(serving: Serving) -> str:
         f"<td>{html.escape(field.why)}</td></tr>"
         for field in serving.contract.fields.values()
     )
-    levers = ", ".join(html.escape(lever.name) for lever in serving.contract.levers)
     title = html.escape(serving.stable.policy.objective.description or "Drivetrain endpoint")
-    return (
+    head = (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
         "<style>body{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}"
-        "td,th{text-align:left;padding:.2rem 1rem .2rem 0}</style>"
-        f"<h1>{title}</h1><p>This endpoint sets {levers}. Calls carry <code>Authorization: Bearer KEY</code> and up to "
+        f"td,th{{text-align:left;padding:.2rem 1rem .2rem 0}}</style><h1>{title}</h1>"
+    )
+    both = "<li><code>/v2</code>: Open Inference Protocol</li><li><code>GET /metrics</code></li>"
+    if serving.config.pinned:
+        return f"{head}<p>This endpoint serves a pinned version and makes no decisions.</p><ul>{both}</ul>"
+    levers = ", ".join(html.escape(lever.name) for lever in serving.contract.levers)
+    return (
+        f"{head}<p>This endpoint sets {levers}. Calls carry <code>Authorization: Bearer KEY</code> and up to "
         f"{ROW_LIMIT} rows. Machine-readable: <a href=openapi.json>openapi.json</a>.</p>"
         "<ul><li><code>POST /v1/decide</code> {rows}: the best action of each row</li>"
         "<li><code>POST /v1/simulate</code> {rows, actions}: the value of given lever settings</li>"
         "<li><code>POST /v1/outcomes</code> {outcomes}: what became of decisions</li>"
-        "<li><code>/v2</code>: Open Inference Protocol</li><li><code>GET /metrics</code></li></ul>"
-        f"<h2>Fields of a row</h2><table><tr><th>Field<th>Type<th>Presence<th>Why</tr>{rows}</table>"
+        f"{both}</ul><h2>Fields of a row</h2><table><tr><th>Field<th>Type<th>Presence<th>Why</tr>{rows}</table>"
     )
 
 

@@ -102,6 +102,11 @@ class Replica:
         """Whether it can decide."""
         return self._serving is not None
 
+    @property
+    def pinned(self) -> bool:
+        """Whether it serves a named version on /v2, and makes no decisions."""
+        return self._config is not None and bool(self._config.pinned)
+
     def start(self) -> None:
         """Starts uploading, recovering and polling in the background."""
         self._background = [

@@ -52,7 +52,7 @@ def test_todays_policy_is_the_first_stable_variant() -> None:
     bench = a_bench()
     told = config(bench.services()[0])
     assert told.stable == told.baseline
-    assert (told.candidate, told.weight, told.load) == (None, 0, ())
+    assert (told.candidate, told.weight, told.load, told.pinned) == (None, 0, (), None)
     assert set(texts(bench.read(CONFIG_MAP, "shop-policies"), "data")) == {f"{told.stable}.json"}
     assert bench.said("Ready") == ("True", "Serving", "Serves today's policy.")
 
@@ -313,7 +313,7 @@ def test_a_pinned_version_serves_without_canary_exploration_and_holdout() -> Non
     assert ready[:2] == ("False", "Loading")
     bench.tell(loads=[{"hash": config(bench.services()[0]).load[0], "state": "Loaded"}])
     told = config(bench.services()[0])
-    assert (told.candidate, told.weight, told.holdout, told.exploration.share) == (None, 0, 0, 0)
+    assert (told.candidate, told.weight, told.holdout, told.exploration.share, told.pinned) == (None, 0, 0, 0, True)
     assert text(bench.read(DEPLOYMENT, "shop"), "status", "stable", "version") == "1"
     ready = bench.said("Ready")
     assert ready is not None

@@ -235,6 +235,19 @@ async def test_the_pages_describe_the_contract_in_force(start: Start, stable: En
     assert (await client.get("/nothing"))[0] == 404
 
 
+async def test_a_pinned_version_answers_on_v2_only_and_says_so(
+    start: Start, stable: EndpointConfig, world: World
+) -> None:
+    client, _ = await start(stable.model_copy(update={"pinned": True}))
+    for path, key in (("/v1/decide", DECIDE_KEY), ("/v1/simulate", DECIDE_KEY), ("/v1/outcomes", OUTCOMES_KEY)):
+        status, answer = await client.post(path, {"rows": [row(0)]}, key)
+        assert (status, answer["error"]["reason"]) == (404, "VersionPinned")
+    assert (await client.get("/v2/models/juice/ready", DECIDE_KEY))[0] == 200
+    assert (await client.get("/openapi.json"))[1]["paths"] == {}
+    assert "/v1/decide" not in (await client.get("/docs"))[1]
+    assert not list(world.store.list(layout.DECISIONS))
+
+
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110 - a thread's work has no event

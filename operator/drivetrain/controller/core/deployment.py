@@ -147,7 +147,7 @@ def _serve(
     loads = {load.hash: load for load in report.loads} if report else {}
 
     ledger = revised(ledger, clusters, now)
-    ledger = _with_baseline(ledger, wanted.baseline, loads, now)
+    ledger = _with_baseline(ledger, wanted.baseline, wanted.target, loads, now)
     may_start = (
         ledger.pending_revision is None
         and policy_hash(wanted.baseline) == ledger.baseline
@@ -157,7 +157,7 @@ def _serve(
     look = _look(deployment, project, wanted.target, ledger, report, may_start=may_start, owner=observed.owner)
     if wanted.fault is None:
         ledger = advance(ledger, look, now)
-    ledger = _pruned(ledger, policy_hash(wanted.baseline))
+    ledger = _pruned(ledger, policy_hash(wanted.baseline), wanted.target)
 
     endpoint = endpoint_config(owner, deployment, project, ledger)
     effects: list[Effect] = [Apply(each) for each in manifests.reporters(owner)]
@@ -230,6 +230,7 @@ def endpoint_config(
         fallback=spec.fallback,
         analysis=spec.rollout.analysis,
         monitoring=spec.monitoring,
+        pinned=pinned or None,
     )
 
 
@@ -292,7 +293,7 @@ def _registered(run_ledgers: tuple[Document, ...]) -> dict[str, VersionReference
 
 
 def _with_baseline(
-    ledger: DeploymentLedger, policy: Policy, loads: dict[str, PolicyLoad], now: datetime
+    ledger: DeploymentLedger, policy: Policy, target: Target | None, loads: dict[str, PolicyLoad], now: datetime
 ) -> DeploymentLedger:
     """Follow a changed baseline, once every replica holds it and no rollout is open; it is the first stable variant."""
     hash_ = policy_hash(policy)
@@ -302,7 +303,9 @@ def _with_baseline(
     if hash_ == ledger.baseline or ledger.candidate is not None:
         return ledger
     if hash_ not in ledger.policies:
-        return ledger.model_copy(update={"policies": {**ledger.policies, hash_: policy}})
+        # The target follows once the baseline is in force; the kubelet brings both to the replicas at once, in a minute.
+        following = {} if target is None else {target.hash: target.policy}
+        return ledger.model_copy(update={"policies": {**ledger.policies, hash_: policy, **following}})
     if not is_loaded(hash_, loads):
         return ledger
     follows = ledger.stable is not None and ledger.stable.hash == ledger.baseline
@@ -342,9 +345,11 @@ def _look(
     )
 
 
-def _pruned(ledger: DeploymentLedger, next_baseline: str) -> DeploymentLedger:
+def _pruned(ledger: DeploymentLedger, next_baseline: str, target: Target | None) -> DeploymentLedger:
     """Forget policies that nobody needs any more."""
     kept = {next_baseline, ledger.baseline}
+    if target is not None and next_baseline != ledger.baseline:
+        kept.add(target.hash)
     kept |= {each.hash for each in (ledger.stable, ledger.candidate) if each is not None}
     if kept >= ledger.policies.keys():
         return ledger
