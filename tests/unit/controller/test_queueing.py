@@ -1,6 +1,6 @@
 """What Kueue says of a run, and runs that ask for GPUs, over a fake cluster in which the test is Kueue and KubeRay."""
 
-from drivetrain.api.documents import JSON, Document, documents, name_of, text, uid_of, value
+from drivetrain.api.documents import JSON, Document, documents, mapping, name_of, text, uid_of, value
 from drivetrain.api.kinds import CLUSTER_QUEUE, POD, RAY_JOB, TRAINING_RUN, WORKLOAD
 from drivetrain.api.names import ray_job_name
 from tests.support.bench import NAMESPACE, RunBench
@@ -159,8 +159,13 @@ def test_how_much_of_the_pool_is_in_use_is_said_where_it_may_be_read() -> None:
     bench.cluster.put({**pool, "spec": {"resourceGroups": [group]}})
     bench.cluster.put_status({**bench.cluster.find(CLUSTER_QUEUE)[0], "status": {"flavorsReservation": used}}, "kueue")
     bench.look()
-    told = "waits for 2 nvidia.com/gpu in queue gpu-pool: 1 more needed, 3 of 4 in use, position 1 in its queue"
-    assert bench.said("Reconciling") == ("True", "Queued", told)
+    told = "waits for 2 nvidia.com/gpu in queue gpu-pool: 1 more needed, {}, position 1 in its queue"
+    assert bench.said("Reconciling") == ("True", "Queued", told.format("3 of 4 in use"))
+    live = bench.cluster.find(CLUSTER_QUEUE)[0]
+    bench.cluster.put({**live, "spec": {**mapping(live, "spec"), "cohortName": "teams"}})
+    bench.look()
+    own = "3 of its own 4 in use, shared with cohort teams"
+    assert bench.said("Reconciling") == ("True", "Queued", told.format(own))
 
 
 def test_a_run_that_asks_for_more_than_there_ever_is_is_told_so() -> None:

@@ -70,7 +70,11 @@ class Line:
         nominal = _found(mapping(self.pool or {}, "spec"), ("resourceGroups", "flavors"), flavor, resource)
         used = _found(mapping(self.pool or {}, "status"), ("flavorsReservation",), flavor, resource)
         total, taken = _quantity(nominal, "nominalQuota"), _quantity(used, "total")
-        return f"{taken} of {total} in use" if total and taken else ""
+        if not total or not taken:
+            return ""
+        if cohort := text(self.pool or {}, "spec", "cohortName"):  # what other queues of it lend and use is not read
+            return f"{taken} of its own {total} in use, shared with cohort {cohort}"
+        return f"{taken} of {total} in use"
 
 
 NOT_SEEN = Quota(False, "WaitingForKueue", "Kueue has not seen the RayJob yet.")
