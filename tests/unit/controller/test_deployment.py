@@ -336,6 +336,27 @@ def test_a_changed_baseline_serves_only_once_replicas_hold_it() -> None:
     assert after.load == ()
 
 
+def test_changed_constraints_reach_replicas_in_one_change_for_todays_policy_and_the_champions_model() -> None:
+    bench = a_bench()
+    champion = rolling(bench)
+    bench.annotate(DEPLOYMENT, "shop", promote=champion)
+    bench.look()
+    assert bench.record.stable is not None
+    assert bench.record.stable.hash == champion
+    known = config(bench.services()[0]).load
+    constraints = [{"expression": "price - discount >= 1.5", "scope": "PerDecision"}]
+    project = a_project().with_field("spec.objective.constraints", constraints)
+    bench.edit(DRIVETRAIN_PROJECT, "shop", **project.document()["spec"])
+    bench.look()
+    added = set(config(bench.services()[0]).load) - set(known)
+    assert len(added) == 2
+    bench.tell(loads=[{"hash": each, "state": "Loaded"} for each in added])
+    assert bench.record.baseline in added
+    candidate = bench.record.candidate
+    assert candidate is not None
+    assert candidate.hash in added
+
+
 def test_a_project_that_turns_invalid_stalls_the_deployment_and_leaves_what_serves_alone() -> None:
     bench = a_bench()
     bench.tell(kpi={"mean": 0.4, "decisions": 10})

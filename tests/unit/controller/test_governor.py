@@ -8,7 +8,10 @@ from drivetrain.api.ledger import CandidateVariant, DeploymentLedger, ProjectLed
 from drivetrain.api.report import DetectorEvidence, DriftEvidence, ServingReport
 from drivetrain.api.v1alpha1.deployment import RejectedVariant
 from drivetrain.api.v1alpha1.loop import Loop
+from drivetrain.api.v1alpha1.project import DrivetrainProject, VersionReference
 from drivetrain.controller.core.governor import Hold, Situation, gpu_hours, hold, legible, next_trigger
+from drivetrain.controller.core.policies import policy_of
+from tests.support.builders import a_project
 
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=5)
@@ -143,6 +146,15 @@ def test_a_rejected_candidate_of_the_loop_retrains_and_a_persons_is_only_recorde
     assert cause_of(a_rejection("Calibration")) == "CanaryRejected"
     assert cause_of(a_rejection("Manual")) is None
     assert cause_of(a_rejection("Calibration", reason="Aborted")) is None
+
+
+def test_new_constraints_that_are_rejected_with_the_champions_own_model_ask_for_no_training() -> None:
+    found = a_rejection("Calibration")
+    assert found.serving is not None
+    project = DrivetrainProject.parse(a_project().document())
+    champion = policy_of(project, VersionReference(version="2", digest="d", run="shop-2"))
+    serving = found.serving.model_copy(update={"policies": {"s": champion}})
+    assert cause_of(situation(found.ledger, serving=serving)) is None
 
 
 def test_a_rejection_is_answered_by_any_later_run() -> None:

@@ -10,6 +10,7 @@ from drivetrain.api.names import APPROVE_ANNOTATION
 from drivetrain.api.v1alpha1.loop import Loop
 from drivetrain.api.v1alpha1.trainingrun import TrainingRun
 from drivetrain.controller.core.conditions import moment
+from drivetrain.controller.core.policies import stable_version
 from drivetrain.controller.core.rollout import names
 
 RUNS_LIMIT = 50
@@ -83,8 +84,7 @@ def judged(ledger: ProjectLedger, serving: DeploymentLedger | None, approved_has
     """
     if serving is None or serving.stable is None:
         return ledger
-    stable = serving.policies.get(serving.stable.hash)
-    champion = stable.model.version if stable and stable.model else None
+    champion = stable_version(serving)
     rejected = {each.version for each in serving.rejected if each.version is not None}
     runs, in_a_row = [], ledger.rejected_in_a_row
     for run in ledger.runs:
@@ -104,7 +104,7 @@ def judged(ledger: ProjectLedger, serving: DeploymentLedger | None, approved_has
     fresh = [
         each
         for each in serving.rejected[:COUNTED_LIMIT]
-        if each.hash not in ledger.counted_rejections and each.version in causes
+        if each.hash not in ledger.counted_rejections and each.version in causes and each.version != champion
     ]
     in_a_row += sum(causes.get(each.version or "") != "Manual" and each.reason in COUNTED_REASONS for each in fresh)
     counted = (*(each.hash for each in fresh), *ledger.counted_rejections)[:COUNTED_LIMIT]

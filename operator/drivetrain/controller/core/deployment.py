@@ -303,7 +303,7 @@ def _with_baseline(
     if hash_ == ledger.baseline or ledger.candidate is not None:
         return ledger
     if hash_ not in ledger.policies:
-        # The target follows once the baseline is in force; the kubelet brings both to the replicas at once, in a minute.
+        # The target is offered after it, and may take a minute to reach the replicas as well: they go together.
         following = {} if target is None else {target.hash: target.policy}
         return ledger.model_copy(update={"policies": {**ledger.policies, hash_: policy, **following}})
     if not is_loaded(hash_, loads):

@@ -1,5 +1,6 @@
 """What a model version becomes under a project's objective and levers."""
 
+from drivetrain.api.ledger import DeploymentLedger
 from drivetrain.api.policy import Policy
 from drivetrain.api.v1alpha1.project import DrivetrainProject, VersionReference
 
@@ -16,3 +17,9 @@ def policy_of(project: DrivetrainProject, model: VersionReference | None) -> Pol
         slices=spec.data.slices,
         sources=spec.data.sources,
     )
+
+
+def stable_version(ledger: DeploymentLedger) -> str | None:
+    """The version that serves as stable; None where today's policy does."""
+    policy = ledger.policies.get(ledger.stable.hash) if ledger.stable else None
+    return policy.model.version if policy and policy.model else None
