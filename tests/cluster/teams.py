@@ -40,7 +40,7 @@ class Team:
 
     def secret(self, name: str) -> Mapping[str, str]:
         """The keys of a Secret, as whoever may read it sees them."""
-        found = json.loads(self.kubectl("get", "secret", name, "-o", "go-template={{json .data}}"))
+        found = json.loads(self.kubectl("get", "secret", name, "-o", "jsonpath={.data}"))
         return {key: _decoded(each) for key, each in found.items()}
 
 

@@ -4,11 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from drivetrain.api.documents import Document
 from drivetrain.api.ledger import CandidateVariant, DeploymentLedger, ProjectLedger, StableVariant, StartedRun
 from drivetrain.api.report import DetectorEvidence, DriftEvidence, ServingReport
 from drivetrain.api.v1alpha1.deployment import RejectedVariant
 from drivetrain.api.v1alpha1.loop import Loop
 from drivetrain.api.v1alpha1.project import DrivetrainProject, VersionReference
+from drivetrain.controller.core.approvals import runs_to_read
 from drivetrain.controller.core.governor import Hold, Situation, gpu_hours, hold, legible, next_trigger
 from drivetrain.controller.core.policies import policy_of
 from tests.support.builders import a_project
@@ -223,6 +225,15 @@ def test_a_spent_budget_holds_all_but_a_person() -> None:
     assert held(situation(training_hash="u", gpu_hours=40.0)) is not None
     assert held(situation(training_hash="u", gpu_hours=39.9)) is None
     assert held(situation(retrain_asked="x", gpu_hours=40.0)) is None
+
+
+def test_a_run_that_is_judged_is_still_read_until_its_last_gpu_seconds_are_in_the_budget() -> None:
+    refused = [a_run(number, finished="Refused", verdict="Refused", gpu_seconds=60) for number in (3, 2, 1)]
+    documents: list[Document] = [
+        {"metadata": {"name": run.name}, "status": {"gpuSeconds": seconds}}
+        for run, seconds in zip(refused, (60, 72.5, 60), strict=True)
+    ]
+    assert runs_to_read(a_ledger(*refused), documents) == ("shop-3", "shop-2")  # the newest explains why it was refused
 
 
 def test_the_budget_counts_the_last_seven_days() -> None:

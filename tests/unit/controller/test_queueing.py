@@ -229,6 +229,21 @@ def test_gpus_are_charged_from_admission_to_eviction_as_kueue_tells_the_times() 
     assert bench.record.waited_seconds == 60 + 60 + 40 + 600
 
 
+def test_a_cluster_that_kuberay_names_while_kueue_holds_the_job_back_is_no_incarnation() -> None:
+    bench = RunBench(queue={"name": "pool"})
+    bench.look()
+    job = bench.read(RAY_JOB, "shop-1-a1")
+    bench.cluster.put({**job, "spec": {**mapping(job, "spec"), "suspend": True}})
+    bench.job("Suspending", "shop-1-a1-never")
+    bench.look()
+    assert (bench.record.incarnation, bench.record.cluster) == (0, None)
+    job = bench.read(RAY_JOB, "shop-1-a1")
+    bench.cluster.put({**job, "spec": {**mapping(job, "spec"), "suspend": False}})
+    bench.job("Initializing", "shop-1-a1-first")
+    bench.look()
+    assert (bench.record.incarnation, bench.record.cluster) == (1, "shop-1-a1-first")
+
+
 def test_a_run_that_is_admitted_in_the_second_of_its_start_is_charged_from_the_time_that_kueue_tells() -> None:
     bench = RunBench(queue={"name": "pool"}, scaling={"workers": 0}, cluster={"head": {"gpu": 2}})
     prepared(bench)

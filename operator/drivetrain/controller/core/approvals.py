@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Literal
 
-from drivetrain.api.documents import Document, name_of, text
+from drivetrain.api.documents import Document, name_of, text, value
 from drivetrain.api.ledger import DeploymentLedger, ProjectLedger, RunLedger, StartedRun
 from drivetrain.api.names import APPROVE_ANNOTATION
 from drivetrain.api.v1alpha1.loop import Loop
@@ -20,8 +20,8 @@ COUNTED_REASONS = ("Harm", "Inconclusive", "LoadFailed", "ShadowFailed")
 
 
 def runs_to_read(ledger: ProjectLedger, runs: Iterable[Document]) -> tuple[str, ...]:
-    """The runs whose own ledgers can still change or explain something here: not those that are over and judged, or
-    long past. Of those that were refused only the newest is explained."""
+    """The runs whose own ledgers can still change or explain something here: not those that are over, judged and
+    charged as their status says, or long past. Of those that were refused only the newest is explained."""
     known = {run.name: run for run in ledger.runs}
     explained = {run.name for run in ledger.runs[:1] if run.verdict == "Refused"}
     oldest = min((run.at for run in ledger.runs), default=None) if len(ledger.runs) >= RUNS_LIMIT else None
@@ -30,13 +30,19 @@ def runs_to_read(ledger: ProjectLedger, runs: Iterable[Document]) -> tuple[str, 
         name = name_of(document)
         run = known.get(name)
         over = run is not None and run.finished and run.verdict and run.finished != "Deleted"
-        if over and name not in explained:
+        if over and _charged(run, document) and name not in explained:
             continue
         created = moment(text(document, "metadata", "creationTimestamp"))
         if run is None and oldest is not None and created is not None and created < oldest:
             continue
         wanted.append(name)
     return tuple(wanted)
+
+
+def _charged(run: StartedRun | None, document: Document) -> bool:
+    """Whether the run's last GPU-seconds have arrived here: it holds its GPUs until its job has ended."""
+    told = value(document, "status", "gpuSeconds")
+    return run is not None and (not isinstance(told, int | float) or abs(told - run.gpu_seconds) < 0.001)
 
 
 def followed(

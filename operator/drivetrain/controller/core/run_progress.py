@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from drivetrain.api.documents import Document, labels_of, text
+from drivetrain.api.documents import Document, labels_of, text, value
 from drivetrain.api.layout import location_of
 from drivetrain.api.ledger import RunLedger
 from drivetrain.api.names import ATTEMPT_LABEL, CANCEL_ANNOTATION
@@ -57,6 +57,11 @@ class RunFacts:
         return text(self.job or {}, "status", "jobDeploymentStatus")
 
     @property
+    def suspended(self) -> bool:
+        """Whether Kueue holds the job back: KubeRay then names a cluster that it will never make, or takes it down."""
+        return value(self.job or {}, "spec", "suspend") is True or self.phase in ("Suspending", "Suspended")
+
+    @property
     def attempt_pods(self) -> tuple[Document, ...]:
         """Pods of the attempt that the job belongs to."""
         attempt = labels_of(self.job or {}).get(ATTEMPT_LABEL)
@@ -99,7 +104,7 @@ def progress(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
 def _follow(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
     """Follow an open attempt."""
     job = facts.job
-    cluster = text(job or {}, "status", "rayClusterName")
+    cluster = "" if facts.suspended else text(job or {}, "status", "rayClusterName")
     if cluster and cluster != ledger.cluster and cluster not in ledger.former_clusters:
         return attempts.incarnated(ledger, cluster, now, facts.gpus)
     report = facts.report
