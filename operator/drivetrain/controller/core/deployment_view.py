@@ -18,7 +18,7 @@ from drivetrain.api.v1alpha1.deployment import (
     Variant,
 )
 from drivetrain.api.v1alpha1.project import KpiStatus
-from drivetrain.controller.core import applications, attempts, records, shadowing
+from drivetrain.controller.core import applications, attempts, records, serving_pods, shadowing
 from drivetrain.controller.core.conditions import Fact, clipped, condition, conditions, reason_of, settled
 from drivetrain.controller.core.observations import DeploymentObserved
 from drivetrain.controller.core.revisions import Clusters, is_overdue
@@ -44,7 +44,14 @@ class View:
     @property
     def serves(self) -> bool:
         """Whether the variant that is meant to serve does."""
-        return self.clusters.ready(self.ledger.revision) and not self.is_waiting_for_pinned
+        return self.answers and not self.is_waiting_for_pinned
+
+    @property
+    def answers(self) -> bool:
+        """Whether the cluster that clients reach has a replica for them."""
+        return self.clusters.ready(self.ledger.revision) and serving_pods.answer(
+            self.observed.pods, self.ledger.revision
+        )
 
     @property
     def is_waiting_for_pinned(self) -> bool:
@@ -97,7 +104,7 @@ def stalled_status(
 ) -> DeploymentStatus:
     """The status of a Deployment whose specs mean nothing now: ledger, cluster and report still tell what serves."""
     owner, service = observed.owner, records.service_of(ledger.revision, observed.ray_services)
-    serves = records.is_true(service, "Ready")
+    serves = records.is_true(service, "Ready") and serving_pods.answer(observed.pods, ledger.revision)
     ready = Fact("Serving", "The stable variant serves on.") if serves else why
     return DeploymentStatus(
         observed_generation=integer(owner, "metadata", "generation"),
@@ -192,7 +199,7 @@ def _starting(view: View, now: datetime) -> Fact:
         return Fact("SecretMissing", f"{told}. Create the Secret with the keys that store and auth name.")
     if view.rejection is not None:
         return Fact(_load_reason(view.rejection), view.rejection.message)
-    if view.clusters.ready(view.ledger.revision):
+    if view.answers:
         return Fact("Loading", "The endpoint is up and loads the pinned version.")
     if (failure := view.application_failure) is not None:
         return failure
@@ -200,6 +207,8 @@ def _starting(view: View, now: datetime) -> Fact:
     if not told and (unmounted := attempts.unmounted(view.observed.pods, now)):
         return Fact("VolumesMissing", unmounted)
     told = told or applications.progress(view.service(view.ledger.revision or view.ledger.pending_revision))
+    if not told and (headless := serving_pods.headless(view.observed.pods, view.ledger.revision)) is not None:
+        told = headless.message
     reason = "ClusterNotReady" if is_overdue(view.ledger, now) else "Starting"
     return Fact(reason, told or "The Ray cluster of the endpoint is starting.")
 
@@ -233,6 +242,9 @@ def _progress(view: View) -> Fact | None:
 
 def _degraded(view: View) -> Fact | None:
     """What is not as wanted although the stable variant serves."""
+    headless = serving_pods.headless(view.observed.pods, view.ledger.revision)
+    if headless is not None:
+        return headless
     trouble = view.report.trouble if view.report else None
     if trouble is not None:
         told = "Decisions are answered meanwhile and kept in the journal; outcomes are refused, and no evidence counts."
