@@ -27,6 +27,7 @@ from drivetrain.serving.loader import read_policy, unaltered
 from drivetrain.serving.log_tail import LogTail
 from drivetrain.serving.maturation import FIXED, PREFIXES, Maturation, watermark_of
 from drivetrain.serving.outcomes import OutcomeBook
+from drivetrain.serving.pacing import LONGEST, numbers, pace, turning_points
 from drivetrain.serving.records import encode_segment
 from drivetrain.serving.replica import ReplicaState
 from drivetrain.serving.reporting import Reports
@@ -39,7 +40,6 @@ from drivetrain.store import ObjectStore
 STEP_SECONDS: Final = 1.0
 HEARD_WITHIN: Final = timedelta(seconds=5)
 CHECKPOINT_EVERY: Final = timedelta(seconds=5)
-REPORT_EVERY: Final = timedelta(seconds=10)
 SOURCES_EVERY: Final = 30.0
 """Seconds between looks at the sources' files; a look lists every prefix whole."""
 TROUBLE_AFTER: Final = timedelta(seconds=10)
@@ -77,7 +77,7 @@ class Monitor:
         self._checkpointed = datetime.min.replace(tzinfo=now().tzinfo)
         self._checkpoints = Checkpoints(store, settings.deployment, settings.monitor)
         self._sequence = 0
-        self._reported: tuple[datetime, str] | None = None
+        self._reported: ServingReport | None = None
         self._troubled_since: datetime | None = None
         self.trouble = ""
         self.report: ServingReport | None = None
@@ -277,14 +277,19 @@ class Monitor:
         if self._config is None or self._maturation is None:
             return
         report = self._report(at).model_copy(update={"trouble": trouble})
-        content = canonical_json(report.model_copy(update={"sequence": 0, "at": at.min.replace(tzinfo=at.tzinfo)}))
-        due = self._reported is None or self._reported[1] != content or at - self._reported[0] >= REPORT_EVERY
         self.report = report
-        if not due:
+        if not self._is_due(report, self._config):
             return
         self._sequence += 1
         self._writer.write(report)
-        self._reported = (at, content)
+        self._reported = report
+
+    def _is_due(self, report: ServingReport, config: EndpointConfig) -> bool:
+        last = self._reported
+        if last is None or turning_points(last, config) != turning_points(report, config):
+            return True
+        waited = report.at - last.at
+        return waited >= LONGEST or (waited >= pace(report, config.monitoring) and numbers(last) != numbers(report))
 
     @staticmethod
     def _with_shadow(

@@ -11,6 +11,7 @@ import pytest
 
 from drivetrain.api import layout
 from drivetrain.api.errors import ModelError
+from drivetrain.api.policy import EndpointConfig
 from drivetrain.api.report import ServingReport, ShadowEvidence, same_sources
 from drivetrain.api.v1alpha1.dataset import Source
 from drivetrain.serving.adjustments import adjustments_key, read_adjustments
@@ -135,14 +136,52 @@ def test_evidence_is_not_compared_with_an_altered_file(world: World, traffic: Tr
     assert not written.reports
 
 
-def test_a_report_goes_out_when_it_changed_or_every_ten_seconds(world: World, traffic: Traffic) -> None:
+def paced(traffic: Traffic, window: float) -> EndpointConfig:
+    """The configuration of an endpoint whose status shows numbers over so many seconds."""
+    config = traffic.serving.config
+    monitoring = config.monitoring.model_copy(update={"window": timedelta(seconds=window)})
+    return config.model_copy(update={"monitoring": monitoring})
+
+
+@pytest.mark.parametrize(("window", "reports"), [(5, 31), (30, 11), (150, 3), (86400, 2)])
+def test_numbers_alone_are_reported_ten_times_a_window_between_once_a_second_and_twice_a_minute(
+    world: World, traffic: Traffic, window: float, reports: int
+) -> None:
+    config = paced(traffic, window)
     watching, written = monitor(world, traffic)
-    for number in range(21):
+    watching.configure(config)
+    for number in range(40):
+        visit(world, traffic, seconds(number), count=3)
+    for number in range(70, 101):
         watching.step(seconds(number))
-    quiet = len(written.reports)
-    assert quiet <= 1 + 20  # the watermark moves with the clock while nothing waits
-    sequences = [report.sequence for report in written.reports]
-    assert sequences == sorted(set(sequences))
+    matured = [report.matured for report in written.reports]
+    assert matured == sorted(set(matured)), "each tells something new"
+    assert [report.sequence for report in written.reports] == list(range(1, reports + 1))
+
+
+def test_without_traffic_a_report_goes_out_twice_a_minute(world: World, traffic: Traffic) -> None:
+    watching, written = monitor(world, traffic)
+    watching.configure(paced(traffic, 5))
+    for number in range(91):
+        watching.step(seconds(number))
+    assert [(report.at - START).total_seconds() for report in written.reports] == [0, 30, 60, 90]
+
+
+def test_what_is_decided_on_is_reported_with_the_next_step(
+    world: World, traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching, written = monitor(world, traffic)
+    watching.step(seconds(0))
+    candidate, at = str(traffic.serving.config.candidate), seconds(1)
+    hear(watching, monkeypatch, at, replica("a", traffic, at, loads={candidate: LoadState("Loading")}))
+    watching.step(at)
+    hear(watching, monkeypatch, at, replica("a", traffic, at, loads={candidate: LoadState("Loaded")}))
+    watching.step(seconds(2))
+    hear(watching, monkeypatch, at, replica("a", traffic, at, weight=10, loads={candidate: LoadState("Loaded")}))
+    watching.step(seconds(3))
+    watching.step(seconds(4))
+    told = [(report.weight, tuple(load.state for load in report.loads)) for report in written.reports]
+    assert told == [(None, ()), (30, ("Loading",)), (30, ("Loaded",)), (10, ("Loaded",))]
 
 
 def replica(name: str, traffic: Traffic, at: datetime, **changes: Any) -> ReplicaState:
