@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from drivetrain.api.errors import DrivetrainError
+from drivetrain.evidence.calibration import OFFSET_MISS
 from drivetrain.evidence.canary import Metric, MetricSequence, Outcomes
 from drivetrain.evidence.detector import Band, Detector, average_run_length
 from drivetrain.evidence.intervals import Bools, Bounds, Floats
@@ -34,6 +35,8 @@ LEAST_GAP = 0.05
 LEAST_INTERIOR = 0.9
 LEAST_RIGHT = 0.99
 DETECTION = "change of customers detected"
+CALIBRATION_STREAMS = 2
+"""All rows, and the slices by store beside them: the detector over all rows gets its part of each error."""
 SEED = 20260711
 RUNS = 500
 LIMITS = {
@@ -348,7 +351,12 @@ def detection(
 
     The residual is that of the target: purchase less the probability predicted for it.
     """
-    band = Band(1.0, project.calibration_tolerance, project.calibration_offset_rows)
+    band = Band(
+        1.0,
+        project.calibration_tolerance,
+        project.calibration_offset_rows,
+        offset_level=1 - OFFSET_MISS / CALIBRATION_STREAMS,
+    )
     run_length = average_run_length(project.calibration_false_alarms_per_year, 365 * project.decisions_per_day)
     detector = Detector(band, runs=(runs,))
     early = np.zeros(runs, dtype=np.bool_)
@@ -366,8 +374,7 @@ def detection(
             rows = rng.integers(len(world.contexts), size=(runs, project.batch))
             _, bought = rollout.act(arm, rows, rng)
             detector.update(bought - arm.purchase[rows], np.arange(project.batch, dtype=np.float64))
-            # Twice the stated run length is what one detector needs when slices watch beside it.
-            alarmed = detector.peak >= 2 * run_length
+            alarmed = detector.peak >= CALIBRATION_STREAMS * run_length
             if market is world.before:
                 early |= alarmed
             else:

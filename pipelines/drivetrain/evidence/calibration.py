@@ -114,7 +114,7 @@ class CalibrationState(TypedDict):
 
 OTHERS: Final = "(others)"
 """The slice of a column's values beyond the most that are watched."""
-_OFFSET_MISS: Final = 0.01
+OFFSET_MISS: Final = 0.01
 """Chance that any offset lies outside its confidence radius."""
 
 
@@ -194,7 +194,7 @@ class Calibration:
         return np.where(np.isin(values, sorted(known)), values, OTHERS)
 
     def _detector(self, column: str) -> Detector:
-        plan, miss = self._plan, _OFFSET_MISS / self._share
+        plan, miss = self._plan, OFFSET_MISS / self._share
         if column:
             miss /= plan.most_slices + 1
         band = Band(plan.bounds.width, plan.tolerance, offset_rows=plan.offset_rows, offset_level=1 - miss)
