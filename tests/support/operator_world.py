@@ -147,7 +147,7 @@ class Process:
         for kind in OWN_KINDS:
             for each in self.cluster.find(kind):
                 self.due[ref_of(each)] = now
-                self.owners.to_wake(kind, each)
+                self.owners.listed(ref_of(each), each)
 
     def run(self, now: datetime) -> None:
         """Reconcile what is due, each once. A Crash passes through."""
@@ -160,6 +160,7 @@ class Process:
             except ClusterError:
                 self.due[ref] = now + TICK
                 continue
+            self.owners.reconciled(ref, done.owner)
             if done.wake_after is not None:
                 later = now + done.wake_after
                 self.due[ref] = min(later, self.due.get(ref, later))

@@ -78,6 +78,78 @@ def test_a_deployments_ledger_wakes_its_project(owners: Owners) -> None:
     assert owners.to_wake(CONFIG_MAP, ledger) == {SERVED, PROJECT}
 
 
+STATUS: Document = {"stage": "Training"}
+
+
+def test_an_object_is_not_woken_by_what_its_own_reconcile_left_behind(owners: Owners) -> None:
+    read = own(PROJECT, "p")
+    owners.reconciled(PROJECT, {**read, "status": STATUS})
+    assert owners.to_wake(DRIVETRAIN_PROJECT, {**read, "status": STATUS}) == frozenset()
+    assert owners.to_wake(DRIVETRAIN_PROJECT, {**read, "status": {}}) == {PROJECT}, "somebody wiped it"
+    assert owners.to_wake(DRIVETRAIN_PROJECT, {**read, "spec": {"a": 1}, "status": STATUS}) == {PROJECT}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"generation": 2}, id="generation"),
+        pytest.param({"annotations": {"drivetrain.dev/promote": "abc"}}, id="annotations"),
+        pytest.param({"labels": {"team": "a"}}, id="labels"),
+        pytest.param({"deletionTimestamp": "2026-01-01T00:00:00Z"}, id="deletion"),
+        pytest.param({"ownerReferences": [{"uid": "x"}]}, id="owner references"),
+        pytest.param({"uid": "another"}, id="another object of the name"),
+    ],
+)
+def test_a_change_that_a_person_made_wakes_the_object_and_all_who_read_it(
+    owners: Owners, change: dict[str, JSON]
+) -> None:
+    owners.to_wake(DEPLOYMENT, own(SERVED, "d", "churn"))
+    owners.reconciled(SERVED, own(SERVED, "d", "churn"))
+    owners.reconciled(PROJECT, own(PROJECT, "p"))
+    before = own(SERVED, "d", "churn")
+    metadata = before["metadata"]
+    assert isinstance(metadata, dict)
+    assert owners.to_wake(DEPLOYMENT, before) == frozenset()
+    assert owners.to_wake(DEPLOYMENT, {**before, "metadata": metadata | change}) == {SERVED, PROJECT}
+
+
+def test_versions_and_the_managers_of_fields_tell_nothing(owners: Owners) -> None:
+    written = own(SERVED, "d", "churn")
+    metadata = written["metadata"]
+    assert isinstance(metadata, dict)
+    owners.to_wake(DEPLOYMENT, written)
+    owners.reconciled(SERVED, written)
+    later = metadata | {"resourceVersion": "7", "managedFields": [{"manager": "kubectl"}]}
+    assert owners.to_wake(DEPLOYMENT, {**written, "metadata": later}) == frozenset()
+
+
+def test_a_status_wakes_no_other_object(owners: Owners) -> None:
+    for kind, ref, document in (
+        (DEPLOYMENT, SERVED, own(SERVED, "d", "churn")),
+        (DRIVETRAIN_PROJECT, PROJECT, own(PROJECT, "p")),
+        (TRAINING_RUN, RUN, own(RUN, "r", "churn")),
+    ):
+        owners.to_wake(kind, document)
+        assert owners.to_wake(kind, {**document, "status": STATUS}) == {ref}
+
+
+def test_why_a_run_is_not_ready_wakes_the_project_that_shows_it(owners: Owners) -> None:
+    def told(message: str, stage: str) -> Document:
+        ready: JSON = {"type": "Ready", "status": "False", "reason": "QuotaReserved", "message": message}
+        return {**own(RUN, "r", "churn"), "status": {"stage": stage, "conditions": [ready]}}
+
+    owners.to_wake(TRAINING_RUN, told("waits", "Training"))
+    assert owners.to_wake(TRAINING_RUN, told("waits", "Tuning")) == {RUN}
+    assert owners.to_wake(TRAINING_RUN, told("waits for 2 GPUs", "Tuning")) == {RUN, PROJECT}
+
+
+def test_what_a_listing_shows_is_still_new_when_a_watch_tells_it(owners: Owners) -> None:
+    owners.listed(SERVED, own(SERVED, "d", "churn"))
+    assert owners.to_wake(DEPLOYMENT, own(SERVED, "d", "churn")) == {SERVED, PROJECT}
+    owners.listed(RUN, own(RUN, "run", "churn"))
+    assert owners.to_wake(POD, child("p", "pod", labels={"drivetrain.dev/run-uid": "run"})) == {RUN}
+
+
 def test_a_runs_report_wakes_the_run_alone_and_its_ledger_all_who_read_it(owners: Owners) -> None:
     owners.to_wake(DEPLOYMENT, own(SERVED, "d", "churn"))
     report = child("trainingrun-churn-1-report", "r", of=RUN, labels={"drivetrain.dev/project": "churn"})

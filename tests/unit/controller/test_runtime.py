@@ -123,12 +123,62 @@ def test_a_hint_is_answered_at_once_and_wake_after_is_kept() -> None:
 
     async def story() -> None:
         operator = an_operator(cluster, keeper)
-        document = cluster.put(a_run("a"))
-        asyncio.get_running_loop().call_at(20.0, operator.hint, TRAINING_RUN, document, False)
+        cluster.put(a_run("a"))
+        change(operator, cluster, 20.0, a_run("a", queue="gpu"))
         await _for(operator, 100.0)
 
     run(story())
     assert [moment for _, moment in keeper.asked] == [0.0, 20.0, 80.0]
+
+
+def change(operator: Operator, cluster: FakeCluster, at: float, document: Document) -> None:
+    """Let somebody write this at a moment, and the watch tell of it."""
+    loop = asyncio.get_running_loop()
+    loop.call_at(at, lambda: operator.hint(TRAINING_RUN, cluster.put(document), False))
+
+
+def test_an_event_that_tells_nothing_new_is_answered_by_no_reconcile_and_a_wiped_status_at_once() -> None:
+    cluster, keeper = FakeCluster(), Keeper()
+    run_a = Ref(TRAINING_RUN, "team", "a")
+
+    async def story() -> None:
+        operator, loop = an_operator(cluster, keeper), asyncio.get_running_loop()
+        cluster.put(a_run("a"))
+        cluster.put_status({**a_run("a"), "status": {"stage": "Training"}})
+        for moment in (0.0, 20.0):  # what a watch tells as it begins, and once more
+            loop.call_at(moment, lambda: operator.hint(TRAINING_RUN, cluster.read(run_a) or {}, False))
+        wiped: Document = {**a_run("a"), "status": {}}
+        loop.call_at(40.0, lambda: operator.hint(TRAINING_RUN, cluster.put_status(wiped), False))
+        await _for(operator, 60.0)
+
+    run(story())
+    assert [moment for _, moment in keeper.asked] == [0.0, 40.0]
+
+
+class Slow(Keeper):
+    """Needs 5 s to observe."""
+
+    async def observe(self, cluster: Cluster, ref: Ref) -> Seen | None:
+        seen = await super().observe(cluster, ref)
+        await asyncio.sleep(5.0)
+        return seen
+
+
+@pytest.mark.parametrize(
+    ("queue", "asked"),
+    [pytest.param("cpu", [0.0], id="what was read"), pytest.param("gpu", [0.0, 5.0], id="what came after")],
+)
+def test_what_an_event_tells_during_a_reconcile_is_held_against_what_that_saw(queue: str, asked: list[float]) -> None:
+    cluster, keeper = FakeCluster(), Slow()
+
+    async def story() -> None:
+        operator = an_operator(cluster, keeper)
+        cluster.put(a_run("a", queue="cpu"))
+        change(operator, cluster, 2.0, a_run("a", queue=queue))
+        await _for(operator, 60.0)
+
+    run(story())
+    assert [moment for _, moment in keeper.asked] == asked
 
 
 def test_a_bug_in_one_decision_is_counted_and_stops_no_other_object() -> None:

@@ -1,14 +1,23 @@
 """Which of our objects a change may matter to: wake-up hints, never truth.
 
 Children say so by label. Objects that KubeRay and Kueue make for a child carry no label of ours, but name it as their
-owner, so the uids of children seen are remembered. A hint that is missed costs time until the next resync, not
-correctness.
+owner, so the uids of children seen are remembered.
+
+An event of one of our own objects that tells nothing new wakes nobody; most of them are our own writes of `status`,
+and objects that wake each other by those would never rest. New is, for the object itself, whatever its last reconcile
+did not read or write, a status that somebody wiped included; for those who read it, what they read of it: everything
+but its status, since ledgers and reports are read instead, and of a run the reason why it is not Ready.
+
+A hint that is missed or wrongly taken for old costs time until the next resync, not correctness.
 """
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
-from drivetrain.api.documents import Document, documents, labels_of, name_of, namespace_of, text, uid_of
-from drivetrain.api.kinds import CONFIG_MAP, DEPLOYMENT, DRIVETRAIN_PROJECT, OWN_KINDS, Kind, Ref
+from drivetrain.api.documents import JSON, Document, documents, labels_of, mapping, name_of, namespace_of, text, uid_of
+from drivetrain.api.kinds import CONFIG_MAP, DEPLOYMENT, DRIVETRAIN_PROJECT, OWN_KINDS, TRAINING_RUN, Kind, Ref
 from drivetrain.api.names import OWNER_KIND_LABEL, OWNER_NAME_LABEL, PROJECT_LABEL, RUN_UID_LABEL
 
 _OWN_BY_NAME = {kind.kind: kind for kind in OWN_KINDS}
@@ -21,6 +30,26 @@ class Owners:
     _by_uid: dict[str, Ref] = field(default_factory=dict)
     _deployments: dict[Ref, set[Ref]] = field(default_factory=dict)
     """Project to the Deployments that roll out its versions."""
+    _told: dict[Ref, bytes] = field(default_factory=dict)
+    """What the readers of an object were woken for last."""
+    _reconciled: dict[Ref, bytes] = field(default_factory=dict)
+    """What the last reconcile of an object left behind."""
+
+    def reconciled(self, ref: Ref, document: Document | None) -> None:
+        """Remember one of our objects as its reconcile read or wrote it last; None: it does not exist."""
+        if document is None:
+            self._reconciled.pop(ref, None)
+        else:
+            self._reconciled[ref] = _digest(_content(document))
+
+    def is_new(self, ref: Ref, document: Document) -> bool:
+        """Return whether the last reconcile of one of our objects left behind something else."""
+        return self._reconciled.get(ref) != _digest(_content(document))
+
+    def listed(self, ref: Ref, document: Document) -> None:
+        """Remember to whom one of our objects belongs, and not what it tells: who lists it wakes it."""
+        self._remember(document, ref, deleted=False)
+        self._readers(ref, document, deleted=False)
 
     def to_wake(self, kind: Kind, document: Document, *, deleted: bool = False) -> frozenset[Ref]:
         """Return the objects to reconcile because this one changed, and remember what it tells."""
@@ -48,13 +77,25 @@ class Owners:
 
     def _own(self, kind: Kind, document: Document, *, deleted: bool) -> frozenset[Ref]:
         ref = Ref(kind, namespace_of(document), name_of(document))
+        readers = self._readers(ref, document, deleted=deleted)
+        if deleted:
+            self._told.pop(ref, None)
+            self._reconciled.pop(ref, None)
+            return readers | {ref}
+        told = _digest(_read_by_others(kind, document))
+        woken = readers if self._told.get(ref) != told else frozenset[Ref]()
+        self._told[ref] = told
+        return woken | {ref} if self.is_new(ref, document) else woken - {ref}
+
+    def _readers(self, ref: Ref, document: Document, *, deleted: bool) -> frozenset[Ref]:
+        kind = ref.kind
         if kind == DRIVETRAIN_PROJECT:
-            return frozenset({ref} | self._deployments.get(ref, set()))
+            return frozenset(self._deployments.get(ref, set()))
         name = text(document, "spec", "project") or text(
             document, "spec", "model", "name"
         )  # a model's is its project's
         if not name:
-            return frozenset((ref,))
+            return frozenset()
         project = Ref(DRIVETRAIN_PROJECT, ref.namespace, name)
         siblings = self._deployments.setdefault(project, set()) if kind == DEPLOYMENT else set()
         if kind == DEPLOYMENT and deleted:
@@ -62,7 +103,7 @@ class Owners:
         elif kind == DEPLOYMENT:
             siblings.add(ref)
         # Of several Deployments of one project the oldest serves it: when it goes, the others must know.
-        return frozenset({ref, project} | siblings)
+        return frozenset({project} | siblings)
 
     def _owner(self, document: Document) -> Ref | None:
         labels = labels_of(document)
@@ -72,3 +113,23 @@ class Owners:
         uids = [labels.get(RUN_UID_LABEL, "")]
         uids += [text(each, "uid") for each in documents(document, "metadata", "ownerReferences")]
         return next((self._by_uid[uid] for uid in uids if uid in self._by_uid), None)
+
+
+def _content(document: Document) -> dict[str, JSON]:
+    """An object without its type, and without what changes with each write whatever is written."""
+    metadata = mapping(document, "metadata")
+    kept = {key: part for key, part in metadata.items() if key not in ("managedFields", "resourceVersion")}
+    return {key: part for key, part in document.items() if key not in ("apiVersion", "kind")} | {"metadata": kept}
+
+
+def _read_by_others(kind: Kind, document: Document) -> dict[str, JSON]:
+    """What decisions about other objects read of this one."""
+    content = {key: part for key, part in _content(document).items() if key != "status"}
+    if kind == TRAINING_RUN:
+        found = (each for each in documents(document, "status", "conditions") if text(each, "type") == "Ready")
+        content["why"] = [[text(each, "reason"), text(each, "message")] for each in found]
+    return content
+
+
+def _digest(content: Mapping[str, JSON]) -> bytes:
+    return blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).digest()

@@ -56,13 +56,13 @@ async def reconcile(controller: Controller[O], cluster: Cluster, ref: Ref, now: 
     if observed is None:
         return Reconciled()
     plan = controller.decide(observed, now)
-    status = await carry_out(plan, observed, cluster, now, identity)
-    conditions = {text(each, "type"): text(each, "status") for each in documents(status, "conditions")}
-    return Reconciled(plan.wake_after, conditions, {**observed.owner, "status": status})
+    owner = await carry_out(plan, observed, cluster, now, identity)
+    conditions = {text(each, "type"): text(each, "status") for each in documents(owner, "status", "conditions")}
+    return Reconciled(plan.wake_after, conditions, owner)
 
 
 async def carry_out(plan: Plan, observed: Observed, cluster: Cluster, now: datetime, identity: str) -> Document:
-    """Write what the plan asks for and the cluster does not have yet; return the status that is stored then.
+    """Write what the plan asks for and the cluster does not have yet; return the owner that is stored then.
 
     The order is what makes a crash after any write harmless: the ledger first, because it holds what cannot be
     observed again; the effects, each safe to run twice; the status, a view of both; events last. If the API server
@@ -81,7 +81,7 @@ async def carry_out(plan: Plan, observed: Observed, cluster: Cluster, now: datet
         for effect in plan.effects:
             if isinstance(effect, Emit):
                 await cluster.create_event(event_document(effect, stored, now, identity))
-    return status
+    return observed.owner if stored is None else stored
 
 
 async def _write_children(plan: Plan, observed: Observed, cluster: Cluster) -> None:

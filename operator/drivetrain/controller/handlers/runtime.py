@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from drivetrain.api.documents import Document
+from drivetrain.api.documents import Document, name_of, namespace_of
 from drivetrain.api.errors import ClusterError, ComponentError, ConflictError, FencedError
 from drivetrain.api.kinds import TRAINING_RUN, Kind, Ref
 from drivetrain.controller.cluster.port import Cluster
@@ -73,6 +73,8 @@ class Operator:
         self._rng = rng
         self._identity = identity
         self._owners = Owners()
+        self._meanwhile: dict[Ref, Document | None] = {}
+        """The objects whose reconcile runs, with what the last event told of them meanwhile."""
         self.synced = asyncio.Event()
         """Set once every object was listed."""
         self.queue: WorkQueue[Ref] = WorkQueue(self._work, rng=rng, fatal=FencedError, on_failure=self._failed)
@@ -80,12 +82,12 @@ class Operator:
     def hint(self, kind: Kind, document: Document, deleted: bool) -> None:
         """Take note that an object changed."""
         self._metrics.saw_watch(kind.plural)
-        self._wake(kind, document, deleted=deleted)
-
-    def _wake(self, kind: Kind, document: Document, *, deleted: bool = False, within: float = 0.0) -> None:
+        itself = Ref(kind, namespace_of(document), name_of(document))
         for ref in self._owners.to_wake(kind, document, deleted=deleted):
-            if ref.kind in self._bound:
-                self.queue.wake(ref, self._rng.uniform(0.0, within))
+            if ref == itself and ref in self._meanwhile and not deleted:
+                self._meanwhile[ref] = document  # perhaps what this reconcile writes: judged when it ends
+            elif ref.kind in self._bound:
+                self.queue.wake(ref)
 
     async def run(self) -> None:
         """Resync and reconcile until cancelled.
@@ -122,16 +124,25 @@ class Operator:
             await asyncio.sleep(RESYNC_SECONDS * self._rng.uniform(1 - RESYNC_JITTER, 1 + RESYNC_JITTER))
 
     async def resync(self, spread: float) -> None:
-        """Wake every object of our kinds within `spread` seconds."""
+        """Wake every object of our kinds within `spread` seconds, whether or not it tells anything new."""
         for kind in self._bound:
             for namespace in self._namespaces:
                 for document in (await self._cluster.list(kind, namespace)).items:
-                    self._wake(kind, document, within=spread)
+                    ref = Ref(kind, namespace_of(document), name_of(document))
+                    self._owners.listed(ref, document)
+                    self.queue.wake(ref, self._rng.uniform(0.0, spread))
 
     async def _work(self, ref: Ref) -> float | None:
         kind = ref.kind.kind
         started = asyncio.get_running_loop().time()
-        reconciled = await self._bound[ref.kind].reconcile(self._cluster, ref, self._now(), self._identity)
+        self._meanwhile[ref] = None
+        try:
+            reconciled = await self._bound[ref.kind].reconcile(self._cluster, ref, self._now(), self._identity)
+        finally:
+            told = self._meanwhile.pop(ref)
+        self._owners.reconciled(ref, reconciled.owner)
+        if told is not None and self._owners.is_new(ref, told):
+            self.queue.wake(ref)
         self._metrics.durations.observe(kind, seconds=asyncio.get_running_loop().time() - started)
         self._metrics.reconciles.add(kind, "success")
         self._metrics.show_conditions(kind, ref.namespace, ref.name, reconciled.conditions or {})
