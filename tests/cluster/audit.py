@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from drivetrain.api.documents import Document, documents, integer, mapping, name_of, namespace_of, sequence, text
@@ -123,24 +124,25 @@ def findings(
     given: Iterable[Grant],
     *,
     operator: str = OPERATOR,
-    refused_in: Iterable[str] = (),
+    refused: Mapping[str, str] = MappingProxyType({}),
     idle: Iterable[Right] = (),
 ) -> tuple[str, ...]:
     """What is wrong, a sentence each, sorted: nothing where used equals granted.
 
     Judged are the operator and the accounts that it made meanwhile. Of those, one run may end before it says a word, so
     a right is idle only if no account of a run uses it; the same holds of endpoints, and of the operator's namespaces.
-    Refusals in the namespaces `refused_in` are expected. The operator need not use the rights `idle`.
+    `refused` is by namespace what the API server is expected to say there when it refuses. The operator need not use
+    the rights `idle`.
     """
-    used, given, expected = frozenset(used), frozenset(given), frozenset(refused_in)
+    used, given = frozenset(used), frozenset(given)
     made = {
         f"{use.namespace}/{use.name}"
         for use in used
         if use.account == operator and use.right == Right("", "serviceaccounts", "create")
     }
     judged = {use for use in used if use.account in made | {operator}}
-    found = {f"{use}: refused, {use.refused}" for use in judged if use.refused and use.namespace not in expected}
     allowed = {use for use in judged if not use.refused}
+    found = {f"{use}: refused, {use.refused}" for use in judged - allowed if not _is_expected(use, refused)}
     found |= {f"{use}: no Role grants it" for use in allowed if not any(grant.covers(use) for grant in given)}
     found |= {f"{use}: nothing of ours reads a Secret" for use in judged if use.right.resource == "secrets"}
     busy = {(_sort(use.account, operator), use.right) for use in allowed}
@@ -166,18 +168,19 @@ class Audit:
         found = json.loads(self.cluster("get", ROLES, "--all-namespaces", "-o", "json"))
         self.given |= grants(documents(found, "items"))
 
-    def findings(self, *, refused_in: Iterable[str] = (), test: str = "") -> tuple[str, ...]:
+    def findings(self, *, refused: Mapping[str, str] = MappingProxyType({}), test: str = "") -> tuple[str, ...]:
         """What is wrong so far: () where used equals granted, or where no audit log is given.
 
-        To be called before the release or a namespace goes, since its Roles go first. Refusals in the namespaces
-        `refused_in` are expected. `test` is the test that asks: rights that it is listed for in RARE must be used.
+        To be called before the release or a namespace goes, since its Roles go first. `refused` is by namespace what
+        the API server is expected to say there when it refuses. `test` is the test that asks, as RARE names it: rights
+        that are listed for it must be used.
         """
         self.look()
         if self.log is None:
             sys.stderr.write(f"{LOG_ENV} names no audit log: rights are not compared with their use\n")
             return ()
         rare = (right for right, where in RARE.items() if where != test)
-        return findings(uses(self._entries(self.log)), self.given, refused_in=refused_in, idle=rare)
+        return findings(uses(self._entries(self.log)), self.given, refused=refused, idle=rare)
 
     def _entries(self, log: Path) -> list[str]:
         with log.open("rb") as file:
@@ -192,6 +195,10 @@ def begin(cluster: Kubectl, env: Mapping[str, str] = os.environ) -> Audit:
     """Remembers where the audit log ends now; to be called before the release is installed."""
     log = Path(env[LOG_ENV]) if env.get(LOG_ENV) else None
     return Audit(cluster, log, log.stat().st_size if log else 0)
+
+
+def _is_expected(use: Use, refused: Mapping[str, str]) -> bool:
+    return use.namespace in refused and refused[use.namespace] in use.refused
 
 
 def _is_binding(document: Document) -> bool:

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.cluster.kubectl import Kubectl
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "drivetrain"
 NAME, NAMESPACE = "drivetrain", "drivetrain-system"
+OPERATOR_PODS = "app.kubernetes.io/component=operator"
 READY_SECONDS = 240
 """MLflow makes its tables first."""
 
@@ -46,16 +48,29 @@ def helm(*arguments: str, values: Mapping[str, JSON] | None = None, seconds: flo
 
 
 @contextmanager
-def installed(cluster: Kubectl, images: Images, **values: JSON) -> Iterator[Kubectl]:
-    """Installs the release and removes it; yields kubectl in its namespace, which enforces `restricted`."""
-    cluster.apply(a_namespace(NAMESPACE))
-    system = cluster.within(NAMESPACE)
-    try:
+def installed(cluster: Kubectl, images: Images, *, chart: Path = CHART, **values: JSON) -> Iterator[Kubectl]:
+    """Installs the release and removes it; yields kubectl in its namespace."""
+    with uninstalled(cluster) as system:
         helm(
-            *("install", NAME, str(CHART), "--take-ownership", "--wait", f"--timeout={READY_SECONDS}s"),
+            *("install", NAME, str(chart), "--take-ownership", "--wait", f"--timeout={READY_SECONDS}s"),
             values={**of_images(images), **values},
         )
         yield system
+
+
+@contextmanager
+def uninstalled(cluster: Kubectl) -> Iterator[Kubectl]:
+    """Yields kubectl in the release's namespace, which enforces `restricted`, and removes the release afterwards.
+
+    Of a failure the operator's log is told first.
+    """
+    cluster.apply(a_namespace(NAMESPACE))
+    system = cluster.within(NAMESPACE)
+    try:
+        yield system
+    except BaseException:
+        sys.stderr.write(system("logs", "-l", OPERATOR_PODS, "--tail=40", "--prefix", "--ignore-errors"))
+        raise
     finally:
         helm("uninstall", NAME, "--ignore-not-found", "--wait", "--timeout=120s")
 

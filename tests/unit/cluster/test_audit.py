@@ -136,14 +136,15 @@ def test_a_right_that_is_used_in_one_of_two_namespaces_is_not_idle() -> None:
     assert findings([Use(OPERATOR, PODS, "team-a", "")], given) == ()
 
 
-def test_a_refusal_is_told_unless_it_is_expected_in_that_namespace() -> None:
+def test_a_refusal_is_told_unless_these_words_are_expected_in_that_namespace() -> None:
     used = the(a_line(BY_OPERATOR, "patch", "configmaps", code=403, name="x"), a_line(BY_OPERATOR, "list", "pods"))
     given = [Grant(OPERATOR, PODS), Grant(OPERATOR, Right("", "configmaps", "patch"))]
     refused = "drivetrain-system/drivetrain: patch configmaps x in team-a: refused, no"
     idle = "operator: patch configmaps is granted and never used"
     assert findings(used, given) == (refused, idle)
-    assert findings(used, given, refused_in=["team-b"]) == (refused, idle)
-    assert findings(used, given, refused_in=["team-a"]) == (idle,)
+    assert findings(used, given, refused={"team-b": "no"}) == (refused, idle)
+    assert findings(used, given, refused={"team-a": "yes"}) == (refused, idle)
+    assert findings(used, given, refused={"team-a": "no"}) == (idle,)
 
 
 def made(account: str) -> list[Use]:
