@@ -101,7 +101,8 @@ async def test_the_embedded_agent_has_a_job_followed_once_that_it_submitted_itse
         for _ in range(2):
             await followers.follow(JOB, ENTRYPOINT, variables)
         async with asyncio.timeout(ENDED):
-            while store.head(dossier_key("uid-1", 1, JOB)) is None:  # noqa: ASYNC110 - the store tells nobody
+            assert followers.at_work() == {JOB}
+            while followers.at_work():  # noqa: ASYNC110 - a process tells nobody
                 await asyncio.sleep(0.1)
         await followers.close()
     assert (head.submitted, head.tails) == ([], 1)

@@ -1,13 +1,16 @@
 """RayJobs: what KubeRay 1.6.2 does in each of its states, done here."""
 
+from dataclasses import replace
+
 import pytest
 
 from drivetrain.api.documents import Document, mapping
 from drivetrain.api.kinds import RAY_CLUSTER, Ref
 from drivetrain.local.agent.effects import Apply, Delete, Effect, Hold, SetStatus, Stop, Submit
-from drivetrain.local.agent.facts import RayFacts
-from drivetrain.local.agent.jobs import FINALIZER, active_submission, decide, to_follow
+from drivetrain.local.agent.facts import RayFacts, RayJobInfo
+from drivetrain.local.agent.jobs import FINALIZER, SUBMITTER_WITHIN, active_submission, decide, to_follow
 from tests.unit.local.worlds import (
+    NOW,
     STARTED,
     a_job,
     a_running_job,
@@ -154,6 +157,27 @@ def test_the_end_of_the_ray_job_is_the_end_of_the_rayjob(
     assert (status["failed"], status["succeeded"]) == (failed, succeeded)
 
 
+def test_a_job_is_not_over_before_its_submitter_is() -> None:
+    job = a_running_job("RUNNING")
+    cluster = its_cluster(job, "train-abcde")
+    info = RayJobInfo("FAILED", "exit code 3", end_ms=int(NOW.timestamp() * 1000))
+    world = a_world(job, cluster, its_head(cluster), ray=RayFacts(jobs={"train-abcde": info}))
+    followed = replace(world, followed=frozenset({"train-abcde"}))
+    status = status_of(decide(job, followed, "x"))
+    assert (status["jobDeploymentStatus"], status["jobStatus"]) == ("Running", "FAILED")
+    assert "endTime" not in status
+    assert status_of(decide(job, world, "x"))["jobDeploymentStatus"] == "Failed"
+    late = replace(followed, now=NOW + SUBMITTER_WITHIN)
+    assert status_of(decide(job, late, "x"))["jobDeploymentStatus"] == "Failed"
+
+
+def test_a_submitter_finds_out_by_itself_that_ray_has_forgotten_its_job() -> None:
+    job = a_running_job("RUNNING")
+    cluster = its_cluster(job, "train-abcde")
+    world = a_world(job, cluster, its_head(cluster), ray=UNKNOWN)
+    assert decide(job, replace(world, followed=frozenset({"train-abcde"})), "x") == ()
+
+
 def test_nothing_is_written_while_the_job_goes_on() -> None:
     job = a_running_job("RUNNING")
     cluster = its_cluster(job, "train-abcde")
@@ -193,10 +217,9 @@ def test_a_failure_within_the_backoff_limit_is_retried_except_for_the_deadline()
     cluster = its_cluster(a_running_job(), "train-abcde")
     ray = ray_with("train-abcde", "FAILED")
     job = a_running_job("RUNNING", backoffLimit=1)
-    assert (
-        status_of(decide(job, a_world(job, cluster, its_head(cluster), ray=ray), "x"))["jobDeploymentStatus"]
-        == "Retrying"
-    )
+    again = status_of(decide(job, a_world(job, cluster, its_head(cluster), ray=ray), "x"))
+    assert (again["jobDeploymentStatus"], again["reason"]) == ("Retrying", "AppFailed")
+    assert "endTime" not in again, "it is not over"
     final = a_running_job("RUNNING", backoffLimit=0)
     assert (
         status_of(decide(final, a_world(final, cluster, its_head(cluster), ray=ray), "x"))["jobDeploymentStatus"]

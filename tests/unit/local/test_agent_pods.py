@@ -2,6 +2,8 @@
 
 import base64
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from drivetrain.local.agent.facts import RayFacts, World
 from drivetrain.local.agent.pods import decide, mounted
 from drivetrain.local.agent.volumes import drop, put, volumes
 from tests.unit.local.worlds import (
+    STARTED,
     a_running_job,
     a_service,
     a_template,
@@ -232,6 +235,18 @@ def test_a_deleted_pod_stays_until_its_job_has_ended() -> None:
     assert told(pod, a_world(pod, ray=ray_with("train-abcde", "STOPPED"))) == (gone,)
     assert told(pod, a_world(pod, ray=RayFacts(jobs={"train-abcde": None}))) == (gone,)
     assert told(pod, without_ray(a_world(pod))) == ()
+
+
+def test_a_deleted_pod_stays_within_its_grace_until_the_submitter_of_its_job_has_ended() -> None:
+    job = a_running_job()
+    pod = its_head(its_cluster(job, "train-abcde"), deleting=True)
+    over = a_world(job, pod, ray=ray_with("train-abcde", "STOPPED"))
+    followed = replace(over, followed=frozenset({"train-abcde"}), now=datetime.fromisoformat(STARTED))
+    within = replace(followed, now=followed.now - timedelta(seconds=1))
+    removed = (RemovePod(Ref(POD, "team", text(pod, "metadata", "name")), uid_of(pod)),)
+    assert told(pod, within) == ()
+    assert told(pod, followed) == removed
+    assert told(pod, replace(within, followed=frozenset())) == removed
 
 
 def test_a_deleted_pod_stays_until_its_applications_are_gone() -> None:

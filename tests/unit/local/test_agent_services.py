@@ -1,11 +1,13 @@
 """RayServices: one Serve configuration for all of them, and KubeRay's status for each."""
 
-from drivetrain.api.documents import Document, documents, mapping, sequence, text, uid_of, value
+from drivetrain.api.documents import Document, documents, labels_of, mapping, sequence, text, uid_of, value
+from drivetrain.api.kinds import RAY_CLUSTER, Ref
 from drivetrain.api.names import ENDPOINT_URL_ANNOTATION
-from drivetrain.local.agent.effects import Apply, Effect, SetStatus
+from drivetrain.local.agent.clusters import pods
+from drivetrain.local.agent.effects import Apply, Delete, Effect, Hold, SetStatus
 from drivetrain.local.agent.facts import RayFacts
-from drivetrain.local.agent.services import decide, deployed, serve_config, wanted
-from tests.unit.local.worlds import a_service, a_template, a_world, its_cluster, its_head, without_ray
+from drivetrain.local.agent.services import FINALIZER, decide, deployed, serve_config, wanted
+from tests.unit.local.worlds import STARTED, a_service, a_template, a_world, its_cluster, its_head, without_ray
 
 PENDING = {"pendingServiceStatus": {"rayClusterName": "shop-abcde"}}
 ACTIVE = {"activeServiceStatus": {"rayClusterName": "shop-abcde"}}
@@ -40,14 +42,19 @@ def ready_condition(status: Document) -> tuple[str, str]:
     return text(found, "status"), text(found, "reason")
 
 
-def test_a_new_service_gets_a_name_for_its_cluster_and_says_where_it_will_answer() -> None:
+def test_a_new_service_is_held_and_says_where_it_will_answer_before_anything_else() -> None:
+    known = a_service()
+    service: Document = {**known, "metadata": {"name": "shop", "namespace": "team", "uid": "uid-shop"}}
+    (held,) = decide(service, a_world(service), "abcde")
+    assert held == Hold(service, (FINALIZER,), {ENDPOINT_URL_ANNOTATION: "http://127.0.0.1:8000/team/shop"})
+
+
+def test_a_name_for_its_cluster_is_told_before_that_is_made() -> None:
     service = a_service()
-    effects = decide(service, a_world(service), "abcde")
-    (annotated,) = [effect.document for effect in effects if isinstance(effect, Apply)]
-    assert value(annotated, "metadata", "annotations") == {ENDPOINT_URL_ANNOTATION: "http://127.0.0.1:8000/team/shop"}
-    status = status_of(effects)
+    status = status_of(decide(service, a_world(service), "abcde"))
     assert text(status, "pendingServiceStatus", "rayClusterName") == "shop-abcde"
     assert ready_condition(status) == ("False", "Initializing")
+    assert "serviceStatus" not in status
 
 
 def test_its_cluster_is_a_copy_of_what_the_service_said_then() -> None:
@@ -93,6 +100,7 @@ def test_a_service_without_a_running_application_has_no_endpoint() -> None:
     status = status_of(decide(service, a_world(service, cluster, its_head(cluster), ray=RayFacts()), "x"))
     assert ready_condition(status) == ("False", "ZeroServeEndpoints")
     assert status["numServeEndpoints"] == 0
+    assert "serviceStatus" not in status
 
 
 def test_an_endpoint_that_ray_has_lost_is_not_ready_until_it_runs_again() -> None:
@@ -123,9 +131,35 @@ def test_an_endpoint_stays_ready_while_it_takes_over_a_change() -> None:
     service = {**first, "status": serves}
     changing = status_of(decide(service, a_world(service, cluster, head, ray=ray("DEPLOYING")), "x"))
     assert ready_condition(changing) == ("True", "NonZeroServeEndpoints")
+    given_up = status_of(decide(service, a_world(service, cluster, head, ray=ray("DEPLOY_FAILED")), "x"))
+    assert ready_condition(given_up) == ("True", "NonZeroServeEndpoints"), "what served before goes on answering"
     anew = a_service(ACTIVE)
     starting = status_of(decide(anew, a_world(anew, cluster, head, ray=ray("DEPLOYING")), "x"))
     assert ready_condition(starting)[0] == "False", "one that did not serve before does not serve yet"
+
+
+def deleted(service: Document) -> Document:
+    return {**service, "metadata": {**mapping(service, "metadata"), "deletionTimestamp": STARTED}}
+
+
+def test_a_deleted_service_stays_until_its_cluster_is_gone() -> None:
+    service = deleted(a_service(ACTIVE))
+    cluster = its_cluster(service, "shop-abcde")
+    stranger = its_cluster(a_service(ACTIVE, name="other"), "other-abcde")
+    ended = decide(service, a_world(service, cluster, stranger), "x")
+    assert ended == (Delete(Ref(RAY_CLUSTER, "team", "shop-abcde"), uid_of(cluster)),)
+    going = deleted(cluster)
+    assert decide(service, a_world(service, going, stranger), "x") == ()
+    assert decide(service, a_world(service, stranger), "x") == (Hold(service, ()),)
+
+
+def test_the_pods_of_a_service_carry_the_label_of_their_kind_from_the_beginning() -> None:
+    service = a_service(PENDING)
+    assert labels_of(its_head(its_cluster(service, "shop-abcde")))["ray.io/serve"] == "false"
+    group: Document = {"groupName": "workers", "replicas": 1, "template": a_template()}
+    config: Document = {"headGroupSpec": {"template": a_template()}, "workerGroupSpecs": [group]}
+    _, worker = pods(its_cluster(a_service(PENDING, rayClusterConfig=config), "shop-abcde"))
+    assert labels_of(worker)["ray.io/serve"] == "true"
 
 
 def test_nothing_is_concluded_while_ray_does_not_answer() -> None:

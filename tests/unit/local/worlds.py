@@ -7,6 +7,7 @@ from pathlib import Path
 
 from drivetrain.api.documents import JSON, Document, mapping, name_of, namespace_of, text
 from drivetrain.api.kinds import RAY_JOB, RAY_SERVICE, Ref, kind_of
+from drivetrain.api.names import ENDPOINT_URL_ANNOTATION
 from drivetrain.local.agent.clusters import pods as pods_of
 from drivetrain.local.agent.clusters import ray_cluster
 from drivetrain.local.agent.containers import ContainerError
@@ -90,7 +91,13 @@ def a_service(status: Mapping[str, JSON] | None = None, name: str = "shop", **sp
         "rayClusterConfig": {"headGroupSpec": {"template": a_template()}},
         **spec,
     }
-    return an_object(RAY_SERVICE.api_version, RAY_SERVICE.kind, name, spec=body, status=dict(status or {}))
+    held: Document = {
+        "finalizers": ["ray.io/rayservice-finalizer"],
+        "annotations": {ENDPOINT_URL_ANNOTATION: f"{PLACE.serve_url}/team/{name}"},
+    }
+    return an_object(
+        RAY_SERVICE.api_version, RAY_SERVICE.kind, name, metadata=held, spec=body, status=dict(status or {})
+    )
 
 
 def its_cluster(owner: Document, name: str, *, state: str = "ready") -> Document:

@@ -17,7 +17,7 @@ from drivetrain.api.documents import (
     uid_of,
     value,
 )
-from drivetrain.api.kinds import POD, RAY_CLUSTER, SECRET, Ref
+from drivetrain.api.kinds import POD, RAY_CLUSTER, RAY_SERVICE, SECRET, Ref
 from drivetrain.local.agent.effects import Apply, Effect, SetStatus, owner_reference
 from drivetrain.local.agent.facts import CLUSTER_LABEL, NODE, NODE_TYPE_LABEL, World, deleting, is_head, ready, stamp
 
@@ -26,6 +26,8 @@ ORIGIN_NAME_LABEL = "ray.io/originated-from-cr-name"
 ORIGIN_KIND_LABEL = "ray.io/originated-from-crd"
 SUBMISSION_ANNOTATION = "drivetrain.dev/submission-id"
 """On a job's RayCluster and pods: the Ray job that runs there, known even when the RayJob is gone."""
+SERVE_LABEL = "ray.io/serve"
+"""On the pods of a RayService: whether Services lead there. A worker's readiness says the rest, a head's does not."""
 HEAD_GROUP = "headgroup"
 
 
@@ -45,6 +47,11 @@ def ray_cluster(owner: Document, name: str, spec: Document, *, submission: str =
         "spec": spec,
     }
     return Apply(document, MANAGER, create_only=True)
+
+
+def is_of(cluster: Document, owner: Document) -> bool:
+    """Whether a RayCluster was made for this RayJob or RayService."""
+    return any(text(each, "uid") == uid_of(owner) for each in documents(cluster, "metadata", "ownerReferences"))
 
 
 def decide(cluster: Document, world: World, token: str) -> tuple[Effect, ...]:
@@ -162,6 +169,8 @@ def _pod(cluster: Document, template: Document, node_type: str, group: str, inde
         "ray.io/identifier": f"{name}-{node_type}",
         "ray.io/is-ray-node": "yes",
     }
+    if labels[ORIGIN_KIND_LABEL] == RAY_SERVICE.kind:
+        labels[SERVE_LABEL] = str(node_type == "worker").lower()
     return {
         "apiVersion": POD.api_version,
         "kind": POD.kind,

@@ -1,6 +1,7 @@
 """What a decision asks for. Every effect may be carried out twice."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from drivetrain.api.documents import JSON, Document, name_of, text, uid_of
 from drivetrain.api.kinds import Ref
@@ -17,10 +18,11 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Declare `metadata.finalizers` of the very object that was read, or none of them."""
+    """Declare finalizers and annotations of ours on the very object that was read, or none of them."""
 
     document: Document
     finalizers: tuple[str, ...]
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

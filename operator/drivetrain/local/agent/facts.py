@@ -54,7 +54,8 @@ class World:
     """Everything that one pass decides on. `ray` is None while Ray does not answer.
 
     `environments` holds the variables of containers that have started, by pod uid: like a kubelet's containers they
-    keep what they were started with, whatever happens to a Secret later.
+    keep what they were started with, whatever happens to a Secret later. `followed` holds the Ray jobs whose submitters
+    are at work.
     """
 
     now: datetime
@@ -62,6 +63,7 @@ class World:
     ray: RayFacts | None
     place: Place
     environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    followed: frozenset[str] = frozenset()
 
     def all(self, kind: Kind) -> tuple[Document, ...]:
         """Return the objects of a kind, by namespace and name."""

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from drivetrain.api.names import SPEC_ENV, SUBMIT_COMMAND
 
 LOG = logging.getLogger("drivetrain.local.agent")
-_NICENESS = 19
-"""A follower waits most of its life; the driver that starts at the same time goes first."""
+_NICENESS = 10
+"""A follower waits most of its life: the driver that starts at the same time goes first. In the end its job waits."""
 
 
 class Followers:
@@ -37,13 +37,13 @@ class Followers:
         self._running[submission] = process
         LOG.info("following %s", submission)
 
-    def reap(self) -> None:
-        """Forget those that have ended."""
+    def at_work(self) -> frozenset[str]:
+        """Return the jobs whose followers have not ended."""
         self._running = {name: process for name, process in self._running.items() if process.returncode is None}
+        return frozenset(self._running)
 
     async def close(self) -> None:
         """End them all; the next agent follows what still runs."""
-        self.reap()
         for process in self._running.values():
             with contextlib.suppress(ProcessLookupError):
                 process.kill()

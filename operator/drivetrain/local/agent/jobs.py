@@ -31,6 +31,8 @@ from drivetrain.local.agent.facts import TERMINAL, RayJobInfo, World, deleting, 
 FINALIZER = "ray.io/rayjob-finalizer"
 _FINISHED = frozenset({"Complete", "Failed"})
 _KUBERAY = "ray.io/kuberay-operator"
+SUBMITTER_WITHIN = timedelta(seconds=300)
+"""How long a submitter may outlive its job; KubeRay's grace period."""
 _LOST = "Submitter completed but Ray job not found in RayCluster."
 """KubeRay's words when the head was lost with the job in it."""
 
@@ -130,6 +132,8 @@ def _run(job: Document, world: World, refused: str) -> tuple[Effect, ...]:
     info = world.ray.jobs[submission]
     if info is not None:
         return _mirror(job, info, world)
+    if begun and submission in world.followed:
+        return ()  # its submitter finds out by itself
     if begun:
         return (_finish(job, world, "AppFailed", _LOST),)
     if refused:
@@ -149,7 +153,9 @@ def _run(job: Document, world: World, refused: str) -> tuple[Effect, ...]:
 
 def _mirror(job: Document, info: RayJobInfo, world: World) -> tuple[Effect, ...]:
     phase, reason = "Running", ""
-    if info.status in TERMINAL:
+    followed = text(job, "status", "jobId") in world.followed
+    overdue = world.now >= datetime.fromtimestamp(info.end_ms / 1000, UTC) + SUBMITTER_WITHIN
+    if info.status in TERMINAL and (overdue or not followed):
         phase, reason = ("Failed", "AppFailed") if info.status == "FAILED" else ("Complete", "")
     times = {
         key: stamp(datetime.fromtimestamp(moment / 1000, UTC))
@@ -238,7 +244,6 @@ def _finish(
         **(seen or mapping(job, "status")),
         "jobDeploymentStatus": phase,
         "message": message,
-        "endTime": stamp(world.now),
     }
     if reason:
         status["reason"] = reason
@@ -247,8 +252,8 @@ def _finish(
     status["succeeded"] = integer(status, "succeeded") + (text(status, "jobStatus") == "SUCCEEDED")
     limit = value(job, "spec", "backoffLimit")
     if phase == "Failed" and reason != "DeadlineExceeded" and isinstance(limit, int) and failed < limit + 1:
-        status["jobDeploymentStatus"] = "Retrying"
-    return _set(job, status)
+        return _set(job, {**status, "jobDeploymentStatus": "Retrying"})
+    return _set(job, {**status, "endTime": stamp(world.now)})
 
 
 def _set(job: Document, status: Mapping[str, JSON]) -> SetStatus:

@@ -6,7 +6,7 @@ import json
 import logging
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -96,6 +96,10 @@ class Agent:
 
     async def _pass(self) -> bool:
         world = await self._observe()
+        for job in world.all(RAY_JOB):
+            if (found := jobs.to_follow(job, world)) is not None:
+                await self._followers.follow(found[0], text(job, "spec", "entrypoint"), found[1])
+        world = replace(world, followed=self._followers.at_work())
         for pod in world.all(POD):
             if text(pod, "spec", "nodeName") == NODE:
                 placed = await self._place_volumes(pod, world)
@@ -106,10 +110,6 @@ class Agent:
         for job in world.all(RAY_JOB):
             refused = self._refused_jobs.get(text(job, "status", "jobId"), "")
             await self._apply(jobs.decide(job, world, _suffix(), refused), world)
-            if (found := jobs.to_follow(job, world)) is not None:
-                submission, variables = found
-                await self._followers.follow(submission, text(job, "spec", "entrypoint"), variables)
-        self._followers.reap()
         await self._deploy(world)
         for service in world.all(RAY_SERVICE):
             refused = self._refused_services.get(where(service), ("", ""))[1]
@@ -246,8 +246,9 @@ class Agent:
                 expected = ABSENT if create_only else None
                 stored = await self._cluster.apply(document, field_manager=manager, expected=expected)
                 self._mirror.remember(kind_of(document), stored)
-            case Hold(document, finalizers):
-                held = _identity(document, {"finalizers": list(finalizers)} if finalizers else {})
+            case Hold(document, finalizers, annotations):
+                ours: Document = {"finalizers": list(finalizers), "annotations": dict(annotations)}
+                held = _identity(document, {key: entry for key, entry in ours.items() if entry})
                 await self._cluster.apply(held, field_manager=clusters.MANAGER, expected=Precondition.of(document))
             case SetStatus(document, status):
                 stored = await self._cluster.apply_status(

@@ -26,6 +26,7 @@ from drivetrain.local.agent.facts import (
     application_prefix,
     deleting,
     is_head,
+    parse,
     same,
     stamp,
 )
@@ -131,7 +132,10 @@ def _pod_condition(before: Document, type_: str, holds: bool, now: str, reason: 
 
 
 def _remove(pod: Document, world: World) -> tuple[Effect, ...]:
-    """A pod that is being deleted goes when its process is gone: the job has ended, no application is left."""
+    """A pod that is being deleted goes when its process is gone: the job has ended, no application is left.
+
+    Its volumes serve the job's submitter too, which gets the pod's grace period to end.
+    """
     if world.ray is None:
         return ()  # whatever ran is unknown until Ray answers
     namespace = namespace_of(pod)
@@ -139,6 +143,8 @@ def _remove(pod: Document, world: World) -> tuple[Effect, ...]:
         info = world.ray.jobs.get(submission_of(pod))
         if info is not None and info.status not in TERMINAL:
             return (Stop(submission_of(pod)),)
+        if submission_of(pod) in world.followed and world.now < parse(text(pod, "metadata", "deletionTimestamp")):
+            return ()
         prefix = application_prefix(namespace, labels_of(pod).get(CLUSTER_LABEL, ""))
         if any(name.startswith(prefix) for name in world.ray.applications):
             return ()

@@ -8,24 +8,27 @@ import yaml
 from drivetrain.api.documents import (
     JSON,
     Document,
+    annotations_of,
     documents,
     integer,
     labels_of,
     mapping,
     name_of,
     namespace_of,
+    sequence,
     text,
     texts,
+    uid_of,
     value,
 )
-from drivetrain.api.kinds import RAY_SERVICE
+from drivetrain.api.kinds import RAY_CLUSTER, RAY_SERVICE, Ref
 from drivetrain.api.names import ENDPOINT_URL_ANNOTATION
-from drivetrain.local.agent.clusters import MANAGER, condition, ray_cluster
+from drivetrain.local.agent.clusters import SERVE_LABEL, condition, is_of, ray_cluster
 from drivetrain.local.agent.containers import ContainerError, environment, mounts, relocated_tree
-from drivetrain.local.agent.effects import Apply, Effect, SetStatus
-from drivetrain.local.agent.facts import World, application_prefix, deleting, stamp
+from drivetrain.local.agent.effects import Apply, Delete, Effect, Hold, SetStatus
+from drivetrain.local.agent.facts import World, application_prefix, deleting, stamp, where
 
-SERVE_LABEL = "ray.io/serve"
+FINALIZER = "ray.io/rayservice-finalizer"
 LABEL_MANAGER = "drivetrain-agent-serve"
 _KUBERAY = "ray.io/kuberay-operator"
 
@@ -41,17 +44,19 @@ class Wanted:
 
 def decide(service: Document, world: World, suffix: str, refused: str = "") -> tuple[Effect, ...]:
     """Return what to do about one RayService; `refused` is what Ray Serve answered to its configuration."""
-    if deleting(service) or text(service, "spec", "managedBy") not in ("", _KUBERAY):
+    if text(service, "spec", "managedBy") not in ("", _KUBERAY):
         return ()
+    if deleting(service):
+        return _end(service, world)
     namespace, name = namespace_of(service), name_of(service)
-    url = endpoint_url(namespace, name, world)
-    annotations = texts(service, "metadata", "annotations")
-    effects: list[Effect] = []
-    if annotations.get(ENDPOINT_URL_ANNOTATION) != url:
-        effects.append(Apply(_head_of(service, {"annotations": {ENDPOINT_URL_ANNOTATION: url}}), MANAGER))
+    address = {ENDPOINT_URL_ANNOTATION: endpoint_url(namespace, name, world)}
+    known = address.items() <= annotations_of(service).items()
+    if not known or FINALIZER not in sequence(service, "metadata", "finalizers"):
+        return (Hold(service, (FINALIZER,), address),)
     cluster_name = cluster_of(service)
     if not cluster_name:
-        return (*effects, SetStatus(service, _status(service, world, f"{name}-{suffix}", serving=False, refused="")))
+        return (SetStatus(service, _status(service, world, f"{name}-{suffix}", serving=False, refused="")),)
+    effects: list[Effect] = []
     if world.cluster(namespace, cluster_name) is None:
         effects.append(ray_cluster(service, cluster_name, mapping(service, "spec", "rayClusterConfig")))
     if world.ray is None:
@@ -62,15 +67,26 @@ def decide(service: Document, world: World, suffix: str, refused: str = "") -> t
     running = {app for app, state in states.items() if text(state, "status") == "RUNNING"}
     active = text(service, "status", "activeServiceStatus", "rayClusterName") == cluster_name
     healthy = bool(expected) and head is not None and expected <= running
-    # A changed user_config is taken over in place: what served goes on answering while Serve says DEPLOYING.
-    changing = _was_ready(service) and any(text(state, "status") == "DEPLOYING" for state in states.values())
-    serving = head is not None and (healthy or (active and (bool(running) or changing)))
+    # A change is taken over in place: what served goes on answering while Serve deploys it, and when Serve gives it up.
+    kept = active and (bool(running) or (_was_ready(service) and bool(states)))
+    serving = head is not None and (healthy or kept)
     if head is not None and labels_of(head).get(SERVE_LABEL) != str(serving).lower():
         effects.append(Apply(_head_of(head, {"labels": {SERVE_LABEL: str(serving).lower()}}), LABEL_MANAGER))
     status = _status(service, world, cluster_name, serving=serving, refused=refused)
     if status != mapping(service, "status"):
         effects.append(SetStatus(service, status))
     return tuple(effects)
+
+
+def _end(service: Document, world: World) -> tuple[Effect, ...]:
+    """End its clusters; a deleted RayService stays until none is left, as in a cluster."""
+    if FINALIZER not in sequence(service, "metadata", "finalizers"):
+        return ()
+    left = [each for each in world.all(RAY_CLUSTER) if is_of(each, service)]
+    if not left:
+        return (Hold(service, ()),)
+    doomed = (each for each in left if not deleting(each))
+    return tuple(Delete(Ref(RAY_CLUSTER, *where(each)), uid_of(each)) for each in doomed)
 
 
 def _was_ready(service: Document) -> bool:
@@ -217,7 +233,7 @@ def _status(service: Document, world: World, cluster: str, *, serving: bool, ref
     upgrade = (
         ("NoPendingCluster", "Active Ray cluster exists and no pending Ray cluster")
         if active
-        else ("NoActiveCluster", "No active Ray cluster exists")
+        else ("Initializing", "RayService is initializing")
     )
     conditions = [
         condition(before, "Ready", serving, reason, now, message=message, generation=generation),
@@ -229,7 +245,7 @@ def _status(service: Document, world: World, cluster: str, *, serving: bool, ref
         "numServeEndpoints": 1 if serving else 0,
         "activeServiceStatus" if active else "pendingServiceStatus": part,
     }
-    if active:
+    if serving:
         status["serviceStatus"] = "Running"
     if {key: entry for key, entry in before.items() if key != "lastUpdateTime"} == status:
         return before
