@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import yaml
 
-from drivetrain.api.documents import Document, text
+from drivetrain.api.documents import Document, text, uid_of
+from drivetrain.api.dossier import Dossier
 from drivetrain.api.kinds import CONFIG_MAP, DEPLOYMENT, DRIVETRAIN_PROJECT, TRAINING_RUN
+from drivetrain.api.layout import attempt
 from drivetrain.api.ledger import DeploymentLedger
 from drivetrain.api.names import LEDGER_KEY, ledger_name
 from drivetrain.api.v1alpha1.deployment import Deployment
@@ -109,6 +111,20 @@ def test_version_1_replaces_todays_policy_on_evidence(story: Story) -> None:
     stable = deployment_of(story.here).status.stable
     assert stable is not None
     assert stable.version == story.version
+
+
+def test_the_run_left_a_dossier_of_its_job(story: Story) -> None:
+    here, run = story.here, story.here.get(TRAINING_RUN, "renewals-1")
+    prefix = f"renewals/{attempt(uid_of(run or {}), 1)}/dossier/"
+
+    def kept() -> list[str]:
+        found = here.s3().list_objects_v2(Bucket=here.addresses.bucket, Prefix=prefix)
+        return [each["Key"] for each in found.get("Contents", ())]
+
+    (key,) = until(kept, 60, "the dossier is kept")
+    dossier = Dossier.model_validate_json(here.s3().get_object(Bucket=here.addresses.bucket, Key=key)["Body"].read())
+    assert (dossier.ended, dossier.run, dossier.trials_done) == ("Succeeded", "renewals-1", 2)
+    assert "Deployment done" in dossier.log
 
 
 def test_its_decisions_close_at_least_half_of_the_gap_to_the_best_policy(story: Story) -> None:
