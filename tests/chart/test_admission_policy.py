@@ -19,6 +19,7 @@ THEIRS = {MANAGED_BY_LABEL: "Helm"}
 BODIES: Mapping[str, tuple[str, Mapping[str, JSON]]] = {
     "RayJob": ("ray.io/v1", {"spec": {"entrypoint": "true", "suspend": True}}),
     "RayService": ("ray.io/v1", {"spec": {"rayClusterConfig": {"headGroupSpec": {"template": {}}}}}),
+    "RayCluster": ("ray.io/v1", {"spec": {"headGroupSpec": {"template": {}}}}),
     "ConfigMap": ("v1", {"data": {"key": "value"}}),
     "ServiceAccount": ("v1", {}),
     "Service": ("v1", {"spec": {"ports": [{"port": 80}]}}),

@@ -37,7 +37,11 @@ class Right(NamedTuple):
         return f"{self.verb} {self.resource}" + (f".{self.group}" if self.group else "")
 
 
-RARE: Mapping[Right, str] = {}
+_SCALING = (
+    "tests/cluster/test_gpu_serving.py::"
+    "test_replicas_share_gpus_say_that_they_run_on_the_cpu_and_follow_kubectl_scale"
+)
+RARE: Mapping[Right, str] = {Right("ray.io", "rayclusters", "patch"): _SCALING}
 """Rights of the operator that only a rare path uses, each with the nightly test in which it does."""
 
 

@@ -3,6 +3,7 @@
 Each is a small state machine over the objects of a FakeCluster that moves when it is stepped.
 """
 
+import json
 from datetime import datetime
 
 from drivetrain.api.documents import (
@@ -14,6 +15,7 @@ from drivetrain.api.documents import (
     mapping,
     name_of,
     namespace_of,
+    sequence,
     text,
     texts,
     uid_of,
@@ -162,6 +164,8 @@ class RayWorld:
 
     def _service(self, service: Document) -> None:
         name = text(service, "status", "activeServiceStatus", "rayClusterName")
+        if name:
+            self._workers(service, name)
         if not name:
             name = self._cluster_of(service, mapping(service, "spec", "rayClusterConfig"), submitter=False)
             self._status(service, {"activeServiceStatus": {"rayClusterName": name}})
@@ -176,6 +180,35 @@ class RayWorld:
             ready: list[JSON] = [{"type": "Ready", "status": "True", "reason": "NonZeroServeEndpoints"}]
             self._status(service, {**mapping(service, "status"), "conditions": ready, "numServeEndpoints": 1})
 
+    def _workers(self, service: Document, cluster: str) -> None:
+        """Follow the sizes of the RayCluster as KubeRay does: those that are named go, and then any, oldest first.
+
+        Replicas sit on the oldest workers; one without a replica is not ready.
+        """
+        namespace, live = namespace_of(service), self.cluster.read(Ref(RAY_CLUSTER, namespace_of(service), cluster))
+        if live is None:
+            return
+        (group,) = documents(live, "spec", "workerGroupSpecs")
+        labels = {"ray.io/cluster": cluster, "ray.io/node-type": "worker"}
+        pods = sorted(self.cluster.find(POD, namespace, labels), key=name_of)
+        named = sequence(group, "scaleStrategy", "workersToDelete")
+        leaving = [pod for pod in pods if name_of(pod) in named]
+        pods = [pod for pod in pods if name_of(pod) not in named]
+        surplus = max(len(pods) - integer(group, "replicas"), 0)
+        for pod in leaving + pods[:surplus]:
+            self.cluster.remove(ref_of(pod), "kuberay")
+        pods = pods[surplus:]
+        for _ in range(integer(group, "replicas") - len(pods)):
+            self._numbers += 1
+            name = f"{cluster}-worker-{self._numbers:05d}"
+            self._pod(name, namespace, mapping(group, "template"), live, cluster, node="worker")
+        applications = documents(json.loads(text(service, "spec", "serveConfigV2")), "applications")
+        replicas = integer(documents(applications[0], "deployments")[0], "num_replicas")
+        for index, pod in enumerate(pods):
+            conditions: list[JSON] = [{"type": "Ready", "status": str(index < replicas)}]
+            if value(pod, "status", "conditions") != conditions:
+                self.cluster.put({**pod, "status": {**mapping(pod, "status"), "conditions": conditions}}, "kubelet")
+
     def _cluster_of(self, owner: Document, spec: Document, *, submitter: bool) -> str:
         self._numbers += 1
         name = f"{name_of(owner)}-{self._numbers:05d}"
@@ -184,21 +217,31 @@ class RayWorld:
             {
                 "apiVersion": RAY_CLUSTER.api_version,
                 "kind": RAY_CLUSTER.kind,
-                "metadata": {"name": name, "namespace": namespace, "ownerReferences": [_owned_by(owner)]},
+                "metadata": {
+                    "name": name,
+                    "namespace": namespace,
+                    "labels": labels_of(owner),
+                    "ownerReferences": [_owned_by(owner)],
+                },
+                "spec": spec,
             },
             "kuberay",
         )
-        self._pod(f"{name}-head", namespace, mapping(spec, "headGroupSpec", "template"), made, name)
+        self._pod(f"{name}-head", namespace, mapping(spec, "headGroupSpec", "template"), made, name, node="head")
         for group in documents(spec, "workerGroupSpecs"):
             for index in range(integer(group, "replicas")):
-                self._pod(f"{name}-worker-{index}", namespace, mapping(group, "template"), made, name)
+                worker = f"{name}-worker-{index:05d}"
+                self._pod(worker, namespace, mapping(group, "template"), made, name, node="worker")
         if submitter:
             template = mapping(owner, "spec", "submitterPodTemplate")
             self._pod(f"{name_of(owner)}-submit-{self._numbers}", namespace, template, owner, "")
         return name
 
-    def _pod(self, name: str, namespace: str, template: Document, owner: Document, cluster: str) -> None:
-        labels = {**texts(template, "metadata", "labels"), **({"ray.io/cluster": cluster} if cluster else {})}
+    def _pod(
+        self, name: str, namespace: str, template: Document, owner: Document, cluster: str, *, node: str = ""
+    ) -> None:
+        ray = {"ray.io/cluster": cluster, "ray.io/node-type": node} if cluster else {}
+        labels = {**texts(template, "metadata", "labels"), **ray}
         assert mapping(template, "spec"), "a Pod has a template"
         self.cluster.put(
             {
@@ -210,7 +253,7 @@ class RayWorld:
                     "labels": labels,
                     "ownerReferences": [_owned_by(owner)],
                 },
-                "status": {"phase": "Running"},
+                "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
             },
             "kubelet",
         )
@@ -241,7 +284,13 @@ class RayWorld:
     # What must always hold
 
     def check(self) -> None:
-        """Raise where a Deployment that had a ready variant has none."""
+        """Raise where a Deployment that had a ready variant has none, or where KubeRay took the last replica."""
+        for name, replica in self._replicas.items():
+            labels = {"ray.io/cluster": name, "ray.io/node-type": "worker"}
+            workers = self.cluster.find(POD, replica.namespace, labels)
+            told = [text(each, "status") for pod in workers for each in documents(pod, "status", "conditions")]
+            if replica.is_up and told and "True" not in told:
+                raise AssertionError(f"KubeRay took the last replica of {name}")
         for service in self.cluster.find(SERVICE):
             key = f"{namespace_of(service)}/{name_of(service)}"
             wanted = texts(service, "spec", "selector").get(REVISION_LABEL)

@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from drivetrain.api.documents import Document, name_of, text
-from drivetrain.api.kinds import DEPLOYMENT, DRIVETRAIN_PROJECT, TRAINING_RUN, Ref
+from drivetrain.api.kinds import DEPLOYMENT, DRIVETRAIN_PROJECT, POD, TRAINING_RUN, Ref
 from drivetrain.api.report import RunResult
 from tests.support.operator_world import NAMESPACE, Faults, World, a_quick_project, final
 from tests.support.ray_programs import Script, version_of
 
 PROJECT = Ref(DRIVETRAIN_PROJECT, NAMESPACE, "shop")
 SERVING = Ref(DEPLOYMENT, NAMESPACE, "shop")
+
+WORKERS = {"ray.io/node-type": "worker", "drivetrain.dev/owner-kind": DEPLOYMENT.kind}
 
 Story = Callable[[World], Iterator[bool]]
 """Yields whether it may go on: False waits a tick."""
@@ -81,7 +83,7 @@ def _is_running(job: Document, part: str) -> bool:
 
 
 def replaced_cluster(world: World) -> Iterator[bool]:
-    """The serving cluster is replaced while a version serves; a missing model is refused beside it."""
+    """The serving cluster is replaced while a version serves, grows, shrinks; a missing model is refused beside it."""
     world.declare(a_quick_project())
     while world.stable_version() != version_of("shop-1"):
         yield False
@@ -90,6 +92,11 @@ def replaced_cluster(world: World) -> Iterator[bool]:
     before = world.deployment_ledger().revision
     while world.deployment_ledger().revision == before or len(world.ray_services()) != 1:
         yield False
+    for replicas in (3, 1):
+        scaled = a_quick_project().with_serving(**serving, replicas=replicas).document()["spec"]["serving"]
+        world.edit(PROJECT, serving=scaled)
+        while len(world.cluster.find(POD, NAMESPACE, WORKERS)) != replicas:
+            yield False
     world.ray.script.missing_models.add(version_of("shop-2"))
     world.annotate(PROJECT, retrain="again")
     while not any(each.version == version_of("shop-2") for each in world.deployment_ledger().rejected):

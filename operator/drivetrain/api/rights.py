@@ -29,6 +29,7 @@ OPERATOR: tuple[Right, ...] = (
     Right(GROUP, ("drivetraindeployments",), (*_READ, "create", "patch")),
     Right(GROUP, ("drivetrainprojects/status", "trainingruns/status", "drivetraindeployments/status"), ("patch",)),
     Right("ray.io", ("rayjobs", "rayservices"), ("list", "watch", "create", "patch", "delete")),
+    Right("ray.io", ("rayclusters",), ("get", "patch")),
     Right("kueue.x-k8s.io", ("workloads",), ("list", "watch")),
     Right("kueue.x-k8s.io", ("localqueues",), ("get",)),
     Right("visibility.kueue.x-k8s.io", ("localqueues/pendingworkloads",), ("get",)),

@@ -19,7 +19,13 @@ from drivetrain.controller.manifests.metadata import Owner
 from drivetrain.controller.manifests.network import network_policy
 from drivetrain.controller.manifests.ray_cluster import Runtime
 from drivetrain.controller.manifests.ray_job import Part, ray_job
-from drivetrain.controller.manifests.ray_service import cluster_config, ray_service, revision_of, service
+from drivetrain.controller.manifests.ray_service import (
+    cluster_config,
+    ray_service,
+    revision_of,
+    serve_config,
+    service,
+)
 from drivetrain.controller.manifests.settings import Settings
 from tests.support.builders import a_deployment, a_project, a_run
 
@@ -83,7 +89,7 @@ def rendered() -> Mapping[str, Document]:
         config = cluster_config(
             server, each.spec, project.spec.data.store, Runtime.of(each.spec.cluster, SETTINGS.runtime)
         )
-        objects[name] = ray_service(server, each.spec, config, revision_of(config), endpoint)
+        objects[name] = ray_service(server, each.spec, config, serve_config(each.spec, endpoint), revision_of(config))
     for part, each_object in zip(("account", "role", "binding"), records.reporters(runner), strict=True):
         objects[part] = each_object
     return objects

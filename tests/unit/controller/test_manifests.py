@@ -271,7 +271,7 @@ def test_cpus_are_counted_as_ray_counts_them(quantity: str, expected: float) -> 
 
 @pytest.mark.parametrize(
     ("gpu", "replicas", "per_pod", "in_pod"),
-    [(0, 3, 1, 0), (1, 3, 1, 1), (2, 3, 1, 2), (0.5, 3, 2, 1), (0.3, 5, 3, 1), (0.1, 4, 4, 1), (0.7, 2, 1, 1)],
+    [(0, 3, 1, 0), (1, 3, 1, 1), (2, 3, 1, 2), (0.5, 3, 2, 1), (0.3, 5, 3, 1), (0.1, 4, 10, 1), (0.7, 2, 1, 1)],
 )
 def test_replicas_that_share_a_gpu_share_a_pod_and_a_pod_asks_for_whole_ones(
     gpu: float, replicas: int, per_pod: int, in_pod: int

@@ -179,6 +179,15 @@ def test_a_persons_deployment_of_the_projects_name_is_left_alone() -> None:
     assert value(bench.read(DEPLOYMENT, "shop"), "spec", "replicas") is None
 
 
+def test_a_deployment_whose_project_asks_for_no_number_of_replicas_may_be_scaled() -> None:
+    bench = Bench(project=a_project().with_serving().document())
+    bench.reconcile(DRIVETRAIN_PROJECT, "shop")
+    assert "replicas" not in mapping(bench.read(DEPLOYMENT, "shop"), "spec")
+    bench.edit(DEPLOYMENT, "shop", replicas=4)
+    bench.reconcile(DRIVETRAIN_PROJECT, "shop")
+    assert mapping(bench.read(DEPLOYMENT, "shop"), "spec")["replicas"] == 4
+
+
 def test_the_deployment_follows_the_serving_template() -> None:
     bench = ProjectBench()
     bench.edit(DRIVETRAIN_PROJECT, "shop", serving={"auth": {"secretName": "keys"}, "replicas": 3})

@@ -210,7 +210,7 @@ class ServingTemplate(ApiModel):
 
     replicas: int = Field(default=1, ge=1, le=256)
     """Endpoint replicas. `kubectl scale` and a HorizontalPodAutoscaler set it too: leave it out of a manifest that
-    something applies again and again, or the two take turns."""
+    something applies again and again, or the two take turns. A project that says 1 leaves it to them as well."""
     autoscaling: Autoscaling | None = None
     """Moves the number of replicas; replaces `replicas`, and with it whatever `kubectl scale` asks for."""
     resources: ReplicaResources = Field(default_factory=ReplicaResources)

@@ -137,7 +137,8 @@ class ReplicaResources(ApiModel):
     memory: Quantity = "2Gi"
     """Memory."""
     gpu: float = Field(default=0, ge=0, le=8)
-    """GPUs: whole ones, or a part of one that replicas in one pod share."""
+    """GPUs: whole ones, or a part of one. Replicas that share a GPU share a Pod, which asks for CPU and memory for as
+    many as fit."""
 
     cel: ClassVar = (
         Rule("self.gpu <= 1.0 || self.gpu == double(int(self.gpu))", "more than one GPU is a whole number"),

@@ -17,6 +17,7 @@ from drivetrain.api.kinds import (
     NETWORK_POLICY,
     PENDING_WORKLOADS,
     POD,
+    RAY_CLUSTER,
     RAY_JOB,
     RAY_SERVICE,
     ROLE,
@@ -142,6 +143,8 @@ class Deployments(_Controller[DeploymentObserved]):
         pods = (await cluster.list(POD, namespace, {OWNER_UID_LABEL: uid})).items
         policies, service = Ref(CONFIG_MAP, namespace, policies_name(ref.name)), Ref(SERVICE, namespace, ref.name)
         live = await _read(cluster, (refs.ledger, refs.report, policies, *_rights(ref), service))
+        rays = (Ref(RAY_CLUSTER, namespace, name) for each in services for name in records.clusters_of(each))
+        live |= await _read(cluster, rays)
         rivals = await _naming(cluster, DEPLOYMENT, namespace, named) if named else (owner,)
         ledgers: Mapping[str, Document] = {}
         if pinned:

@@ -9,12 +9,11 @@ from drivetrain.api.documents import (
     labels_of,
     name_of,
     namespace_of,
-    text,
     texts,
     uid_of,
 )
 from drivetrain.api.errors import InvalidSpecError
-from drivetrain.api.kinds import CONFIG_MAP, DEPLOYMENT, RAY_SERVICE, Ref
+from drivetrain.api.kinds import CONFIG_MAP, DEPLOYMENT, RAY_CLUSTER, RAY_SERVICE, Ref
 from drivetrain.api.ledger import DeploymentLedger, ProjectLedger, RunLedger, StableVariant
 from drivetrain.api.names import (
     ABORT_ANNOTATION,
@@ -57,16 +56,25 @@ from drivetrain.controller.core.revisions import (
     to_keep,
 )
 from drivetrain.controller.core.rollout import Look, Target, advance, is_loaded, weight_of
+from drivetrain.controller.core.scaling import resized
 from drivetrain.controller.core.seniority import eldest
 from drivetrain.controller.core.support import unsupported
 from drivetrain.controller.manifests import records as manifests
 from drivetrain.controller.manifests.metadata import Owner
 from drivetrain.controller.manifests.network import network_policy
 from drivetrain.controller.manifests.ray_cluster import Runtime
-from drivetrain.controller.manifests.ray_service import cluster_config, ray_service, revision_of, service
+from drivetrain.controller.manifests.ray_service import (
+    CLUSTER_LABEL,
+    cluster_config,
+    ray_service,
+    reconfigured,
+    revision_of,
+    serve_config,
+    service,
+    workers_of,
+)
 from drivetrain.controller.manifests.settings import Settings
 
-CLUSTER_LABEL = "ray.io/cluster"
 RETRY = timedelta(minutes=1)
 LATE = timedelta(seconds=1)
 """How soon to look again after a read that was older than what was acted on."""
@@ -166,9 +174,13 @@ def _serve(
     effects.append(Apply(manifests.policies(owner, ledger.policies)))
     for revision in sorted({each for each in (ledger.revision, ledger.pending_revision) if each}):
         live = records.service_of(revision, observed.ray_services)
-        stated = config if revision == clusters.desired or live is None else live_config(live)
-        each = ray_service(owner, deployment.spec, stated, revision, endpoint, queued=observed.queued)
+        stays = live if revision != clusters.desired else None
+        stated = config if stays is None else live_config(stays)
+        serve = serve_config(deployment.spec, endpoint) if stays is None else reconfigured(stays, endpoint)
+        each = ray_service(owner, deployment.spec, stated, serve, revision, queued=observed.queued)
         effects.append(Apply(each))
+        if stays is None:
+            effects += _sizes(observed, live, workers_of(deployment.spec))
     if (selected := ledger.revision or ledger.pending_revision) is not None:
         effects.append(Apply(service(owner, selected)))
     kept = to_keep(ledger, now)
@@ -345,6 +357,14 @@ def _look(
     )
 
 
+def _sizes(observed: DeploymentObserved, service: Document | None, workers: int) -> list[Effect]:
+    """What changes the number of workers in the RayClusters of a RayService."""
+    namespace = namespace_of(observed.owner)
+    live = (observed.live.get(Ref(RAY_CLUSTER, namespace, name)) for name in records.clusters_of(service))
+    found = (resized(cluster, workers, observed.pods) for cluster in live if cluster is not None)
+    return [effect for effect in found if effect is not None]
+
+
 def _pruned(ledger: DeploymentLedger, next_baseline: str, target: Target | None) -> DeploymentLedger:
     """Forget policies that nobody needs any more."""
     kept = {next_baseline, ledger.baseline}
@@ -365,9 +385,7 @@ def _gone(observed: DeploymentObserved, ledger: DeploymentLedger) -> tuple[str, 
         return ()
     known = {labels_of(pod).get(CLUSTER_LABEL, "") for pod in observed.pods}
     for each in observed.ray_services:
-        known |= {
-            text(each, "status", part, "rayClusterName") for part in ("activeServiceStatus", "pendingServiceStatus")
-        }
+        known |= set(records.clusters_of(each))
     written = texts(observed.live.get(refs_of(observed.owner).report) or {}, "data")
     return tuple(key for key, content in written.items() if content and key not in known)
 

@@ -24,7 +24,7 @@ from drivetrain.controller.core.observations import DeploymentObserved
 from drivetrain.controller.core.revisions import Clusters, is_overdue
 from drivetrain.controller.core.rollout import Look, judged, weight_of
 from drivetrain.controller.core.verdicts import Verdict
-from drivetrain.controller.manifests.ray_service import HTTP_PORT, replica_selector
+from drivetrain.controller.manifests.ray_service import HTTP_PORT, most_replicas, replica_selector
 
 SEVERITIES = ("None", "Warn", "Severe")
 
@@ -237,6 +237,9 @@ def _progress(view: View) -> Fact | None:
         told = failure.message if failure else applications.progress(service)
         being = f"Cluster {ledger.pending_revision} is being made ready beside the one that serves. {told}"
         return Fact("ReplacingCluster", being.strip())
+    if ledger.revision is not None and (told := attempts.unschedulable(view.observed.pods)):
+        answering, wanted = view.report.replicas if view.report else 0, most_replicas(view.deployment.spec)
+        return Fact("Scaling", f"{answering} of at most {wanted} replicas answer. {told}")
     return None
 
 

@@ -37,7 +37,7 @@ class DeploymentObserved:
 
     owner: Document
     live: Mapping[Ref, Document]
-    """Ledger, report, policies, account, role, binding, Service, RayServices."""
+    """Ledger, report, policies, account, role, binding, Service, RayServices and their RayClusters."""
     project: Document | None
     project_ledger: Document | None
     run_ledgers: tuple[Document, ...]

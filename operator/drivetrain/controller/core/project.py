@@ -153,8 +153,10 @@ def _deployment(observed: ProjectObserved, owner: Owner, project: DrivetrainProj
     if live is not None and all(text(each, "uid") != owner.uid for each in owners):
         return None  # a person's or Git's: its spec is not ours to write
     spec = DeploymentSpec(**project.spec.serving.model_dump(), project=project.metadata.name)
-    body: Document = {"spec": spec.model_dump(mode="json", by_alias=True, exclude_none=True)}
-    return child(DEPLOYMENT, owner.name, owner, body)
+    body = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    if spec.replicas == DeploymentSpec.model_fields["replicas"].default:
+        del body["replicas"]  # nobody asked for a number: it belongs to whoever scales the Deployment
+    return child(DEPLOYMENT, owner.name, owner, {"spec": body})
 
 
 def _started(

@@ -44,6 +44,12 @@ def serving_cluster(service: Document | None) -> str | None:
     return text(service or {}, "status", "activeServiceStatus", "rayClusterName") or None
 
 
+def clusters_of(service: Document | None) -> tuple[str, ...]:
+    """Names of the RayClusters of a RayService: the one that serves, and the one that is being made ready."""
+    parts = ("activeServiceStatus", "pendingServiceStatus")
+    return tuple(name for part in parts if (name := text(service or {}, "status", part, "rayClusterName")))
+
+
 def service_of(revision: str | None, services: tuple[Document, ...]) -> Document | None:
     """The RayService of a cluster revision."""
     found = (each for each in services if texts(each, "metadata", "labels").get(REVISION_LABEL) == revision)

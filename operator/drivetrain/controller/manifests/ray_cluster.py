@@ -18,11 +18,14 @@ class Group:
 
     template: Document
     resources: Resources
+    cpus: int | None = None
+    """CPUs that Ray counts there, 0 to keep work off; absent: what the container asks for, rounded up."""
 
     @property
     def start(self) -> dict[str, JSON]:
-        """How Ray is started there; KubeRay adds CPUs, GPUs and memory from the limits."""
-        return {"object-store-memory": str(object_store_bytes(self.resources))}
+        """How Ray is started there; KubeRay adds CPUs, GPUs and memory from what the container asks for."""
+        counted: dict[str, JSON] = {} if self.cpus is None else {"num-cpus": str(self.cpus)}
+        return {"object-store-memory": str(object_store_bytes(self.resources)), **counted}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +58,12 @@ class Runtime:
         return variables({name: version for name, version in expected.items() if version})
 
 
-def ray_cluster(
-    runtime: Runtime, *, head: Group, worker: Group | None, workers: int, head_cpus: int | None = None
-) -> Document:
+def ray_cluster(runtime: Runtime, *, head: Group, worker: Group | None, workers: int) -> Document:
     """The `rayClusterSpec` of a RayJob or the `rayClusterConfig` of a RayService.
 
-    In-tree autoscaling stays off: it binds rights on all Pods of the namespace to the head. `head_cpus` 0 keeps work
-    off the head.
+    In-tree autoscaling stays off: it binds rights on all Pods of the namespace to the head.
     """
     start: dict[str, JSON] = {"dashboard-host": "0.0.0.0", **head.start}  # noqa: S104 - KubeRay reaches it by the Pod's address
-    if head_cpus is not None:
-        start["num-cpus"] = str(head_cpus)
     spec: dict[str, JSON] = {
         "rayVersion": runtime.ray_version,
         "authOptions": {"mode": "token"},

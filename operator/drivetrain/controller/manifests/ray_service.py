@@ -1,10 +1,11 @@
 """The RayService of a Deployment's cluster revision, and the Service that clients reach it by."""
 
+import json
 import math
 from decimal import Decimal
 
 from drivetrain.api.canonical import canonical_json, digest
-from drivetrain.api.documents import JSON, Document, value
+from drivetrain.api.documents import JSON, Document, documents, text, value
 from drivetrain.api.kinds import RAY_SERVICE, SERVICE
 from drivetrain.api.names import (
     DEPLOYMENT_ENV,
@@ -30,7 +31,7 @@ from drivetrain.api.v1alpha1.deployment import DeploymentSpec
 from drivetrain.api.v1alpha1.training import Queue, Resources
 from drivetrain.controller.manifests import pods
 from drivetrain.controller.manifests.metadata import Owner, child
-from drivetrain.controller.manifests.quantities import amount, times
+from drivetrain.controller.manifests.quantities import times
 from drivetrain.controller.manifests.ray_cluster import PORTS, Group, Runtime, ray_cluster
 from drivetrain.controller.manifests.ray_job import S3_KEYS, queue_labels
 
@@ -46,6 +47,7 @@ READINESS: Document = {
 """Of workers. KubeRay's own starts wget, which an image need not have."""
 HEAD_RESOURCE = "node:__internal_head__"
 """Ray gives it to the head and to no other node: who asks for a little of it runs there."""
+CLUSTER_LABEL = "ray.io/cluster"
 NODE_TYPE_LABEL = "ray.io/node-type"
 _SIZE_FIELDS = ("replicas", "minReplicas", "maxReplicas")
 
@@ -89,10 +91,9 @@ def cluster_config(owner: Owner, spec: DeploymentSpec, store: Store, runtime: Ru
     )
     return ray_cluster(
         runtime,
-        head=Group(pods.template(head, spec.cluster), head.resources),
-        worker=Group(pods.template(worker, spec.cluster), worker.resources),
-        workers=math.ceil(most_replicas(spec) / replicas_per_pod(spec)),
-        head_cpus=0,
+        head=Group(pods.template(head, spec.cluster), head.resources, cpus=0),
+        worker=Group(pods.template(worker, spec.cluster), worker.resources, cpus=replicas_per_pod(spec)),
+        workers=workers_of(spec),
     )
 
 
@@ -105,12 +106,12 @@ def ray_service(
     owner: Owner,
     spec: DeploymentSpec,
     config: Document,
+    serve: Document,
     revision: str,
-    endpoint: EndpointConfig,
     *,
     queued: bool = False,
 ) -> Document:
-    """The RayService of a revision; `queued` where Kueue is known to queue RayServices.
+    """The RayService of a cluster and of what Serve is told there; `queued` where Kueue is known to queue RayServices.
 
     `upgradeStrategy` is None, because while a pending cluster exists KubeRay gives a changed serve configuration to the
     pending one only: another cluster is another RayService.
@@ -118,7 +119,7 @@ def ray_service(
     body: dict[str, JSON] = {
         "spec": {
             "upgradeStrategy": {"type": "None"},
-            "serveConfigV2": canonical_json(serve_config(spec, endpoint)),
+            "serveConfigV2": canonical_json(serve),
             "rayClusterConfig": with_revision(config, revision),
         }
     }
@@ -149,8 +150,9 @@ def is_suspended(service: Document) -> bool:
 
 def serve_config(spec: DeploymentSpec, endpoint: EndpointConfig) -> dict[str, JSON]:
     """The Serve configuration: during a rollout only `user_config` and replica counts change."""
-    user_config: JSON = endpoint.model_dump(mode="json", by_alias=True, exclude_none=True)
-    options: dict[str, JSON] = {"num_cpus": float(amount(spec.resources.cpu))}
+    user_config = _user_config(endpoint)
+    # What Ray calls a CPU of a worker is room for one replica, so that no Pod gets more than it is sized for.
+    options: dict[str, JSON] = {"num_cpus": 1}
     if spec.resources.gpu:
         options["num_gpus"] = spec.resources.gpu
     replicas: dict[str, JSON] = {"name": "Endpoint", "user_config": user_config, "ray_actor_options": options}
@@ -180,6 +182,26 @@ def serve_config(spec: DeploymentSpec, endpoint: EndpointConfig) -> dict[str, JS
             }
         ],
     }
+
+
+def reconfigured(service: Document, endpoint: EndpointConfig) -> dict[str, JSON]:
+    """What Serve is told in a cluster that is not the spec's any more: as before, but for the `user_config`.
+
+    Its Pods have room for the replicas that it was made for, and for no others.
+    """
+    serve: dict[str, JSON] = json.loads(text(service, "spec", "serveConfigV2"))
+    applications: list[JSON] = []
+    for application in documents(serve, "applications"):
+        told: list[JSON] = [
+            {**each, "user_config": _user_config(endpoint)} for each in documents(application, "deployments")
+        ]
+        applications.append({**application, "deployments": told})
+    return {**serve, "applications": applications}
+
+
+def _user_config(endpoint: EndpointConfig) -> JSON:
+    found: JSON = endpoint.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return found
 
 
 def service(owner: Owner, revision: str) -> Document:
@@ -226,9 +248,17 @@ def most_replicas(spec: DeploymentSpec) -> int:
 
 
 def replicas_per_pod(spec: DeploymentSpec) -> int:
-    """How many replicas share a worker Pod: those that share its GPU, else one."""
+    """How many replicas a worker Pod has room for: those that can share its GPU, else one.
+
+    However many there are now: scaling changes the number of Pods, never a Pod, which would be another cluster.
+    """
     share = Decimal(str(spec.resources.gpu))
-    return min(int(1 / share), most_replicas(spec)) if 0 < share < 1 else 1
+    return int(1 / share) if 0 < share < 1 else 1
+
+
+def workers_of(spec: DeploymentSpec) -> int:
+    """How many worker Pods hold all replicas."""
+    return math.ceil(most_replicas(spec) / replicas_per_pod(spec))
 
 
 def pod_resources(spec: DeploymentSpec) -> Resources:
