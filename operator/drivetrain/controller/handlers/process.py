@@ -18,8 +18,9 @@ from drivetrain.api.kinds import Kind
 from drivetrain.controller.cluster import clock
 from drivetrain.controller.cluster.access import Access
 from drivetrain.controller.cluster.kubernetes import REQUEST_TIMEOUT, connect
-from drivetrain.controller.cluster.lease import Leadership, LeasedCluster
+from drivetrain.controller.cluster.lease import Leadership
 from drivetrain.controller.cluster.port import Cluster
+from drivetrain.controller.cluster.remembered import RememberingCluster
 from drivetrain.controller.handlers import health, transport
 from drivetrain.controller.handlers.metrics import Metrics
 from drivetrain.controller.handlers.race import until_one_ends
@@ -70,7 +71,7 @@ async def run(
             names = ", ".join(f"{kind.plural}.{kind.version}.{kind.group}" for kind in missing)
             _log.warning("not installed, looked for every %g s: %s", MISSING_SECONDS, names)
         operator = Operator(
-            LeasedCluster(cluster, leadership, REQUEST_TIMEOUT),
+            RememberingCluster(cluster, leadership, REQUEST_TIMEOUT, time.monotonic),
             bound,
             namespaces=options.namespaces,
             missing=missing,
