@@ -9,6 +9,7 @@ out: they are one write every few seconds, however many runs there are.
 
 import argparse
 import asyncio
+import os
 import re
 import subprocess
 import sys
@@ -40,20 +41,23 @@ WRITES = ("create", "patch", "update", "delete")
 _SAMPLE = re.compile(
     r'^drivetrain_api_requests_total\{verb="(\w+)",resource="([^"]+)",code="\d+"\} (\S+)$', re.MULTILINE
 )
-_RECONCILED = re.compile(r'^drivetrain_reconciles_total\{kind="TrainingRun",result="success"\} (\S+)$', re.MULTILINE)
+_RECONCILED = re.compile(r'^drivetrain_reconciles_total\{kind="(\w+)",result="success"\} (\S+)$', re.MULTILINE)
 PROCESSES = ("operator", "kube-apiserver", "etcd")
 
 
 class Operator:
-    """The shipped operator process."""
+    """The shipped operator process, of this checkout or another."""
 
-    def __init__(self, state: StateDir) -> None:
+    def __init__(self, state: StateDir, tree: Path = ROOT) -> None:
         (self._port,) = free_ports(1)
         flags = {"kubeconfig": state.operator_kubeconfig, "ray-image": "local", "metrics-host": "127.0.0.1"}
         told = (f"--{name}={value}" for name, value in {**flags, "metrics-port": self._port, "identity": "one"}.items())
         with state.log("measured-operator").open("ab") as log:
             command = [sys.executable, "-m", "drivetrain.controller.main", *told]
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+            path = {"PYTHONPATH": os.pathsep.join(str(tree / root) for root in ("operator", "pipelines", "serving"))}
+            self.process = subprocess.Popen(
+                command, cwd=state.root, env=os.environ | path, stdout=log, stderr=log, start_new_session=True
+            )
         self.tree = Tree(self.process.pid)
 
     async def page(self, path: str) -> str:
@@ -82,10 +86,14 @@ class Operator:
                 counted[verb, resource] += int(float(count))
         return counted
 
+    async def looks(self) -> Counter[str]:
+        """How often it has looked at objects so far, by kind."""
+        found = _RECONCILED.findall(await self.page("/metrics"))
+        return Counter({kind: int(float(count)) for kind, count in found})
+
     async def reconciles(self) -> int:
         """How often it has looked at a run so far."""
-        found = _RECONCILED.search(await self.page("/metrics"))
-        return int(float(found[1])) if found else 0
+        return (await self.looks())[TRAINING_RUN.kind]
 
     async def reconciled(self, count: int, *, limit: float = 600.0) -> None:
         """Returns when it has looked at runs so many times."""
