@@ -1,5 +1,6 @@
 """What is rendered: the same bytes as ever, and what Pod Security, Kueue and KubeRay ask for."""
 
+import json
 import os
 import subprocess
 import sys
@@ -285,3 +286,36 @@ def test_replicas_that_share_a_gpu_share_a_pod_and_a_pod_asks_for_whole_ones(
     )
     assert (replicas_per_pod(spec), most_replicas(spec)) == (per_pod, replicas)
     assert pod_resources(spec) == Resources(cpu=f"{500 * per_pod}m", memory=f"{per_pod}Gi", gpu=in_pod)
+
+
+def served(document: Document) -> tuple[Document, Document]:
+    """What a RayService says of its endpoint's replicas, and of the workers that hold them."""
+    serve = json.loads(text(document, "spec", "serveConfigV2"))
+    endpoint, _ = documents(documents(serve, "applications")[0], "deployments")
+    (workers,) = documents(document, "spec", "rayClusterConfig", "workerGroupSpecs")
+    return endpoint, workers
+
+
+@pytest.mark.parametrize("name", ["ray_service", "ray_service_scaled"])
+def test_a_worker_has_room_for_as_many_replicas_as_it_is_sized_for_and_for_no_others(name: str) -> None:
+    endpoint, workers = served(rendered()[name])
+    shares = 2 if name == "ray_service_scaled" else 1
+    options = mapping(endpoint, "ray_actor_options")
+    assert options == {"num_cpus": 1, **({"num_gpus": 0.5} if shares == 2 else {})}
+    assert text(workers, "rayStartParams", "num-cpus") == str(shares)
+    (container,) = documents(workers, "template", "spec", "containers")
+    asked = mapping(container, "resources", "requests")
+    assert (asked["cpu"], asked.get("nvidia.com/gpu")) == (("1000m", "1") if shares == 2 else ("1", None))
+
+
+def test_autoscaling_moves_replicas_within_a_cluster_of_fixed_size() -> None:
+    document = rendered()["ray_service_scaled"]
+    endpoint, workers = served(document)
+    assert mapping(endpoint, "autoscaling_config") == {
+        "min_replicas": 1,
+        "max_replicas": 3,
+        "target_ongoing_requests": 4,
+    }
+    assert "num_replicas" not in endpoint
+    assert (workers["minReplicas"], workers["replicas"], workers["maxReplicas"]) == (2, 2, 2)
+    assert value(document, "spec", "rayClusterConfig", "enableInTreeAutoscaling") is False
