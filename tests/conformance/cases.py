@@ -12,6 +12,7 @@ from tests.conformance.chronicle import Moment
 from tests.conformance.order import State, Step, follows, may, must
 from tests.conformance.stories import (
     HEAD,
+    LONG,
     Told,
     application,
     cluster_of,
@@ -26,12 +27,29 @@ RUNS = (
     may("Running", "PENDING"),
     may("Running", "RUNNING"),  # a job may be over before anybody asks
 )
+TOO_LONG = "The KIND metadata is invalid: KIND name should be no more than 47 characters"
 STOPPED = {"Terminated", "Stopped"}
 """How a submitter ends that is told to stop: Ray may have stopped the job by then. A person reads it, no program."""
 
 
 class Conformance:
     """Inherited once for each party, which gives the fixture `told`."""
+
+    def test_a_job_with_an_invalid_name_fails_validation_and_makes_nothing(self, told: Told) -> None:
+        moments = told.job("refused", LONG)
+        assert not against(moments, may("", ""), must("ValidationFailed", ""))
+        last = moments[-1].document
+        assert text(last, "status", "reason") == "ValidationFailed"
+        assert text(last, "status", "message") == TOO_LONG.replace("KIND", "RayJob")
+        assert clusters(moments) == ()
+
+    def test_an_endpoint_with_an_invalid_name_is_not_ready_and_makes_nothing(self, told: Told) -> None:
+        moments = told.service("refused", LONG)
+        stated = [readiness(each.document) for each in moments]
+        assert not follows(stated, (may("", ""), must("False", "ValidationFailed")))
+        message = text(condition(moments[-1].document, "Ready"), "message")
+        assert message == TOO_LONG.replace("KIND", "RayService")
+        assert clusters(moments) == ()
 
     def test_a_job_whose_secret_is_missing_stays_in_initializing(self, told: Told) -> None:
         moments = told.job("late")
@@ -80,6 +98,7 @@ class Conformance:
             *(must("", ""), must("Initializing", ""), *RUNS[:-1], must("Running", "RUNNING")),
         )
         assert moments[-1].gone
+        assert deleting(moments[-1]), "it is held until its job was stopped"
 
     def test_a_suspended_job_has_no_cluster_and_comes_back_with_another(self, told: Told) -> None:
         moments = told.job("suspended")
@@ -257,6 +276,7 @@ class Conformance:
         moments = told.service("served")
         (cluster,) = clusters(moments)
         assert moments[-1].gone
+        assert deleting(moments[-1])
         assert told.cluster(cluster)[-1].gone
         assert told.cluster(cluster)[-1].version < moments[-1].version
 

@@ -26,7 +26,7 @@ KEYS = "keys"
 LATE = "late"
 """The Secret of the same content that is missing at first."""
 GRACE_SECONDS = 10
-"""Of Pods: a Ray container never ends before its grace is over, and `test_kuberay_contract` shows what that means."""
+"""Of heads: a Ray container never ends before its grace is over, and `test_kuberay_contract` shows what that means."""
 SMALL = Resources(cpu="1", memory="2Gi")
 REQUESTS = {"cpu": "100m", "memory": "256Mi"}
 """Of every Pod: all clusters of the cases stand at a time, on two cores."""
@@ -61,6 +61,7 @@ def job(
     submitter = body["submitterPodTemplate"]["spec"]
     submitter["containers"][0]["command"][-1] = entrypoint
     head = body["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    head["terminationGracePeriodSeconds"] = GRACE_SECONDS
     for pod in (submitter, head):
         _shrink(pod)
     return made
@@ -80,7 +81,9 @@ def service(party: Party, name: str, import_path: str, word: str) -> Document:
     )
     head = Group(pods.template(plan, Cluster()), plan.resources)
     cluster = _mutable(ray_cluster(Runtime(party.image, RAY_VERSION), head=head, worker=None, workers=0))
-    _shrink(cluster["headGroupSpec"]["template"]["spec"])
+    pod = cluster["headGroupSpec"]["template"]["spec"]
+    pod["terminationGracePeriodSeconds"] = GRACE_SECONDS
+    _shrink(pod)
     deployment = {"name": "Word", "user_config": {"word": word}}
     application = {"name": "word", "route_prefix": "/", "import_path": import_path, "deployments": [deployment]}
     serve = {
@@ -111,7 +114,6 @@ def _object(kind: Kind, name: str, **fields: Any) -> Document:
 
 
 def _shrink(pod: dict[str, Any]) -> None:
-    pod["terminationGracePeriodSeconds"] = GRACE_SECONDS
     pod["containers"][0]["resources"]["requests"] |= REQUESTS
 
 

@@ -213,13 +213,27 @@ async def served(stage: Stage) -> None:
     await stage.gone(cluster_of(again))
 
 
+LONG = "refused-" + "x" * 40
+"""One character more than KubeRay allows for the name of a RayJob or RayService."""
+
+
+async def refused(stage: Stage) -> None:
+    """A job and an endpoint whose names are too long."""
+    await stage.apply(manifests.job(stage.party, LONG, "echo done"))
+    await stage.apply(manifests.service(stage.party, LONG, WORD, "one"))
+    await stage.job(LONG, "ValidationFailed", ENDS)
+    await stage.seen.until(
+        lambda: readiness(stage.seen.get(RAY_SERVICE, LONG) or {})[1] == "ValidationFailed", ENDS, "it is refused"
+    )
+
+
 def the_head(stage: Stage, found: Document) -> Document:
     """The head Pod of a RayJob's or RayService's cluster."""
     (pod,) = (each for each in stage.pods(cluster_of(found)) if HEAD.items() <= labels_of(each).items())
     return pod
 
 
-STORIES: tuple[Callable[[Stage], Awaitable[None]], ...] = (late, retried, suspended, lost, served)
+STORIES: tuple[Callable[[Stage], Awaitable[None]], ...] = (refused, late, retried, suspended, lost, served)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,13 +250,13 @@ class Told:
         """The changes of one object."""
         return tuple(moment for moment in self.moments if moment.ref == kind_ref)
 
-    def job(self, name: str) -> tuple[Moment, ...]:
-        """The changes of a story's RayJob. Raises what stopped the story."""
-        return self._story(name, Ref(RAY_JOB, self.namespace, name))
+    def job(self, story: str, name: str = "") -> tuple[Moment, ...]:
+        """The changes of a story's RayJob, by default of the story's name. Raises what stopped the story."""
+        return self._story(story, Ref(RAY_JOB, self.namespace, name or story))
 
-    def service(self, name: str) -> tuple[Moment, ...]:
-        """The changes of a story's RayService. Raises what stopped the story."""
-        return self._story(name, Ref(RAY_SERVICE, self.namespace, name))
+    def service(self, story: str, name: str = "") -> tuple[Moment, ...]:
+        """The changes of a story's RayService, likewise."""
+        return self._story(story, Ref(RAY_SERVICE, self.namespace, name or story))
 
     def cluster(self, name: str) -> tuple[Moment, ...]:
         """The changes of a RayCluster."""
@@ -256,9 +270,9 @@ class Told:
             if moment.ref.kind == POD and labels_of(moment.document).get(CLUSTER_LABEL) == cluster
         )
 
-    def _story(self, name: str, ref: Ref) -> tuple[Moment, ...]:
-        if name in self.failures:
-            raise self.failures[name]
+    def _story(self, story: str, ref: Ref) -> tuple[Moment, ...]:
+        if story in self.failures:
+            raise self.failures[story]
         return self.of(ref)
 
 

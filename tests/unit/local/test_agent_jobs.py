@@ -37,6 +37,18 @@ def test_a_new_rayjob_is_held_before_anything_else() -> None:
     assert decide(job, a_world(job), "abcde") == (Hold(job, (FINALIZER,)),)
 
 
+def test_a_name_that_kuberay_refuses_is_refused() -> None:
+    name = "t" * 48
+    job = a_job({}, {"name": name, "finalizers": []})
+    status = status_of(decide(job, a_world(job), "abcde"))
+    assert status["jobDeploymentStatus"] == status["reason"] == "ValidationFailed"
+    assert status["message"] == "The RayJob metadata is invalid: RayJob name should be no more than 47 characters"
+    refused = a_job(dict(status), {"name": name, "finalizers": []})
+    assert decide(refused, a_world(refused), "abcde") == ()
+    allowed = a_job({}, {"name": name[1:]})
+    assert status_of(decide(allowed, a_world(allowed), "abcde"))["jobDeploymentStatus"] == "Initializing"
+
+
 def test_names_are_written_to_status_before_anything_is_created() -> None:
     job = a_job()
     assert decide(job, a_world(job), "abcde") == (

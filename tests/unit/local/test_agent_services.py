@@ -57,6 +57,16 @@ def test_a_name_for_its_cluster_is_told_before_that_is_made() -> None:
     assert "serviceStatus" not in status
 
 
+def test_a_name_that_kuberay_refuses_is_refused() -> None:
+    service = a_service(name="s" * 48)
+    refused = {**service, "status": status_of(decide(service, a_world(service), "abcde"))}
+    (told,) = documents(refused, "status", "conditions")
+    assert ready_condition(mapping(refused, "status")) == ("False", "ValidationFailed")
+    words = "The RayService metadata is invalid: RayService name should be no more than 47 characters"
+    assert text(told, "message") == words
+    assert decide(refused, a_world(refused), "abcde") == ()
+
+
 def test_its_cluster_is_a_copy_of_what_the_service_said_then() -> None:
     service = a_service(PENDING)
     made = [

@@ -29,6 +29,8 @@ SUBMISSION_ANNOTATION = "drivetrain.dev/submission-id"
 SERVE_LABEL = "ray.io/serve"
 """On the pods of a RayService: whether Services lead there. A worker's readiness says the rest, a head's does not."""
 HEAD_GROUP = "headgroup"
+OWNER_NAME_LIMIT = 47
+"""Characters that KubeRay grants the name of a RayJob or RayService, so that those of its clusters can be longer."""
 
 
 def ray_cluster(owner: Document, name: str, spec: Document, *, submission: str = "") -> Apply:
@@ -47,6 +49,14 @@ def ray_cluster(owner: Document, name: str, spec: Document, *, submission: str =
         "spec": spec,
     }
     return Apply(document, MANAGER, create_only=True)
+
+
+def misnamed(owner: Document) -> str:
+    """Why KubeRay refuses the name of a RayJob or RayService, in its words; "" where it does not."""
+    if len(name_of(owner)) <= OWNER_NAME_LIMIT:
+        return ""
+    kind = text(owner, "kind")
+    return f"The {kind} metadata is invalid: {kind} name should be no more than {OWNER_NAME_LIMIT} characters"
 
 
 def is_of(cluster: Document, owner: Document) -> bool:

@@ -23,7 +23,7 @@ from drivetrain.api.documents import (
     value,
 )
 from drivetrain.api.kinds import RAY_CLUSTER, Ref
-from drivetrain.local.agent.clusters import ray_cluster
+from drivetrain.local.agent.clusters import misnamed, ray_cluster
 from drivetrain.local.agent.containers import ContainerError, environment, mounts, relocated_command
 from drivetrain.local.agent.effects import Delete, Effect, Hold, SetStatus, Stop, Submit
 from drivetrain.local.agent.facts import TERMINAL, RayJobInfo, World, deleting, is_head, parse, stamp
@@ -84,12 +84,11 @@ def to_follow(job: Document, world: World) -> tuple[str, Mapping[str, str]] | No
 
 
 def _begin(job: Document, world: World, suffix: str) -> tuple[Effect, ...]:
-    if FINALIZER not in sequence(job, "metadata", "finalizers"):
-        return (Hold(job, (FINALIZER,)),)
-    if text(job, "spec", "submissionMode") in ("InteractiveMode",) or mapping(job, "spec", "clusterSelector"):
-        refused = "The embedded mode runs RayJobs with a cluster and an entrypoint of their own."
+    if refused := _invalid(job):
         failed = {"jobDeploymentStatus": "ValidationFailed", "reason": "ValidationFailed", "message": refused}
         return (_set(job, failed),)
+    if FINALIZER not in sequence(job, "metadata", "finalizers"):
+        return (Hold(job, (FINALIZER,)),)
     name = name_of(job)
     kept = {key: entry for key, entry in mapping(job, "status").items() if key in ("failed", "succeeded")}
     status: dict[str, JSON] = {
@@ -101,6 +100,13 @@ def _begin(job: Document, world: World, suffix: str) -> tuple[Effect, ...]:
         "startTime": stamp(world.now),
     }
     return (_set(job, status),)
+
+
+def _invalid(job: Document) -> str:
+    """Why a RayJob is not carried out, "" where it is."""
+    if text(job, "spec", "submissionMode") == "InteractiveMode" or mapping(job, "spec", "clusterSelector"):
+        return "The embedded mode runs RayJobs with a cluster and an entrypoint of their own."
+    return misnamed(job)
 
 
 def _initialize(job: Document, world: World) -> tuple[Effect, ...]:

@@ -23,10 +23,10 @@ from drivetrain.api.documents import (
 )
 from drivetrain.api.kinds import RAY_CLUSTER, RAY_SERVICE, Ref
 from drivetrain.api.names import ENDPOINT_URL_ANNOTATION
-from drivetrain.local.agent.clusters import SERVE_LABEL, condition, is_of, ray_cluster
+from drivetrain.local.agent.clusters import SERVE_LABEL, condition, is_of, misnamed, ray_cluster
 from drivetrain.local.agent.containers import ContainerError, environment, mounts, relocated_tree
 from drivetrain.local.agent.effects import Apply, Delete, Effect, Hold, SetStatus
-from drivetrain.local.agent.facts import World, application_prefix, deleting, stamp, where
+from drivetrain.local.agent.facts import World, application_prefix, deleting, same, stamp, where
 
 FINALIZER = "ray.io/rayservice-finalizer"
 LABEL_MANAGER = "drivetrain-agent-serve"
@@ -53,6 +53,8 @@ def decide(service: Document, world: World, suffix: str, refused: str = "") -> t
     known = address.items() <= annotations_of(service).items()
     if not known or FINALIZER not in sequence(service, "metadata", "finalizers"):
         return (Hold(service, (FINALIZER,), address),)
+    if refused_name := misnamed(service):
+        return _invalid(service, world, refused_name)
     cluster_name = cluster_of(service)
     if not cluster_name:
         return (SetStatus(service, _status(service, world, f"{name}-{suffix}", serving=False, refused="")),)
@@ -76,6 +78,21 @@ def decide(service: Document, world: World, suffix: str, refused: str = "") -> t
     if status != mapping(service, "status"):
         effects.append(SetStatus(service, status))
     return tuple(effects)
+
+
+def _invalid(service: Document, world: World, why: str) -> tuple[Effect, ...]:
+    generation = integer(service, "metadata", "generation")
+    told = condition(
+        mapping(service, "status"),
+        "Ready",
+        False,
+        "ValidationFailed",
+        stamp(world.now),
+        message=why,
+        generation=generation,
+    )
+    status: Document = {"conditions": [told], "observedGeneration": generation}
+    return () if same(status, mapping(service, "status")) else (SetStatus(service, status),)
 
 
 def _end(service: Document, world: World) -> tuple[Effect, ...]:
