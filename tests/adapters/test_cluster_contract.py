@@ -297,6 +297,15 @@ async def test_a_status_field_that_is_no_longer_stated_vanishes(open_cluster: Op
     assert resource_version_of(stored) == resource_version_of(again)
 
 
+async def test_a_map_in_status_that_lost_its_entries_vanishes(open_cluster: Open) -> None:
+    async with open_cluster() as cluster:
+        name = a_name()
+        await cluster.apply(a_workload(name))
+        await cluster.apply_status(a_workload(name, status={"phase": "new", "metrics": {"rmse": 1}}))
+        stored = await cluster.apply_status(a_workload(name, status={"phase": "done", "metrics": {}}))
+    assert mapping(stored, "status") == {"phase": "done"}
+
+
 async def test_the_status_of_an_object_that_is_gone_is_not_found_and_of_a_stale_one_conflicts(
     open_cluster: Open,
 ) -> None:

@@ -30,7 +30,13 @@ from drivetrain.api.documents import (
     value,
 )
 from drivetrain.api.kinds import EVENT, KINDS, QUEUE_KINDS, Kind, Ref, ref_of
-from drivetrain.controller.cluster.port import FIELD_MANAGER, ObjectList, Precondition, WatchEvent
+from drivetrain.controller.cluster.port import (
+    FIELD_MANAGER,
+    ObjectList,
+    Precondition,
+    WatchEvent,
+    without_empty_maps,
+)
 from tests.support.faults import Crash, Faults, NoFaults, Struck
 from tests.support.field_sets import FieldSet, as_fields_v1, fields_of, remove_field, set_field
 
@@ -159,7 +165,9 @@ class FakeCluster:
         with self._write("patch", ref):
             if self._current(ref) is None:
                 raise _error(errors.NotFoundError, ref, 404, "not found")
-            return self._apply(ref, {"status": document["status"]}, "status", field_manager, expected)
+            return self._apply(
+                ref, {"status": without_empty_maps(document["status"])}, "status", field_manager, expected
+            )
 
     async def delete(self, ref: Ref, *, expected: Precondition | None = None) -> None:
         """See Cluster.delete."""

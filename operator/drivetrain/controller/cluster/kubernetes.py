@@ -11,7 +11,7 @@ from drivetrain.api import errors
 from drivetrain.api.documents import JSON, Document, documents, integer, mapping, name_of, namespace_of, text
 from drivetrain.api.kinds import EVENT, Kind, Ref, ref_of
 from drivetrain.controller.cluster.access import Access
-from drivetrain.controller.cluster.port import FIELD_MANAGER, ObjectList, Precondition, WatchEvent
+from drivetrain.controller.cluster.port import FIELD_MANAGER, ObjectList, Precondition, WatchEvent, without_empty_maps
 from drivetrain.controller.cluster.session import RequestObserver, open_session
 
 PAGE = 500
@@ -130,7 +130,7 @@ class KubernetesCluster:
             "apiVersion": document["apiVersion"],
             "kind": document["kind"],
             "metadata": {"name": name_of(document), "namespace": namespace_of(document)},
-            "status": document["status"],
+            "status": without_empty_maps(document["status"]),
         }
         return await self._patch(ref_of(document), intent, "/status", field_manager, expected)
 

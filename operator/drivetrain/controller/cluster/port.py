@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from drivetrain.api.documents import Document, resource_version_of, uid_of
+from drivetrain.api.documents import JSON, Document, resource_version_of, uid_of
 from drivetrain.api.kinds import Kind, Ref
 
 FIELD_MANAGER = "drivetrain-operator"
@@ -91,7 +91,8 @@ class Cluster(Protocol):
         """Server-side apply of `document["status"]` through the status subresource of an existing object.
 
         Apply and not merge patch: the whole status is stated, so a wiped status comes back whole, and fields that are
-        no longer stated vanish without reading them first. Raises NotFoundError when the object is gone.
+        no longer stated vanish without reading them first; so does a map without entries. Raises NotFoundError when the
+        object is gone.
         """
 
     async def delete(self, ref: Ref, *, expected: Precondition | None = None) -> None:
@@ -102,3 +103,12 @@ class Cluster(Protocol):
 
     async def create_event(self, event: Document) -> None:
         """Create an events.k8s.io/v1 Event; one of the same name being there already is success."""
+
+
+def without_empty_maps(part: JSON) -> JSON:
+    """A status as it is sent: where a map had entries before, the merge of an apply without any would leave null, which
+    the kind's own schema then refuses."""
+    if isinstance(part, Mapping):
+        kept = {key: without_empty_maps(inner) for key, inner in part.items()}
+        return {key: inner for key, inner in kept.items() if inner != {}}
+    return [without_empty_maps(inner) for inner in part] if isinstance(part, list | tuple) else part
