@@ -15,7 +15,7 @@ from tests.cluster import clusters
 from tests.cluster.clusters import condition
 from tests.cluster.images import Images
 from tests.cluster.kubectl import Kubectl, until
-from tests.cluster.test_training import ENDED, SMALL, STARTED, a_project, ended, forwarded, supplied
+from tests.cluster.test_training import ENDED, STARTED, a_project, ended, forwarded, supplied
 
 pytestmark = pytest.mark.nightly
 
@@ -75,8 +75,8 @@ def keys() -> Document:
 def pinned(version: str) -> Document:
     spec: Document = {
         "model": {"name": "renewals", "version": version},
-        "resources": {"cpu": "200m", "memory": "1500Mi", "gpu": 0.5},
-        "cluster": {"head": SMALL},
+        "resources": {"cpu": "100m", "memory": "1500Mi", "gpu": 0.5},
+        "cluster": {"head": {"cpu": "300m", "memory": "4Gi"}},
         "auth": {"secretName": KEYS},
         "replicas": 2,
     }
