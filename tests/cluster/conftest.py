@@ -1,14 +1,13 @@
 """Whatever cluster KUBECONFIG names, with KubeRay and Kueue on it; see images.py for how images get there."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cluster.images import Images, load_images
-from tests.cluster.kubectl import Kubectl, KubectlError
+from tests.cluster.kubectl import Kubectl, tell
 from tests.cluster.queues import PRIORITIES, kueue
 
 LABELS = {
@@ -57,7 +56,7 @@ def namespaces(cluster: Kubectl, request: pytest.FixtureRequest) -> Iterator[Cal
     failed = request.session.testsfailed
     yield make
     for kubectl in made if request.session.testsfailed > failed else ():
-        _tell(kubectl)
+        tell(kubectl)
     for kubectl in made:
         cluster("delete", "namespace", kubectl.namespace, "--wait=false")
     for kubectl in made:
@@ -65,18 +64,6 @@ def namespaces(cluster: Kubectl, request: pytest.FixtureRequest) -> Iterator[Cal
             *("wait", "--for=delete", f"namespace/{kubectl.namespace}", f"--timeout={GONE_SECONDS}s"),
             seconds=GONE_SECONDS + 10,
         )
-
-
-def _tell(kubectl: Kubectl) -> None:
-    """What a person would look at first."""
-    for command in (
-        ("get", "dtp,dtr,dtd,rayjobs,rayclusters,rayservices,workloads,pods,services", "-o", "wide"),
-        ("get", "events", "--sort-by=.lastTimestamp"),
-    ):
-        try:
-            sys.stderr.write(f"== {kubectl.namespace}: kubectl {' '.join(command)}\n{kubectl(*command)}")
-        except KubectlError as error:  # a kind that is not installed must not hide the rest
-            sys.stderr.write(f"{error}\n")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from time import monotonic, sleep
@@ -76,6 +77,18 @@ def until(seen: Callable[[], T | None], seconds: float, what: str) -> T:
         assert monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
         sleep(1)  # one look costs kubectl a tenth of a CPU second
     return found
+
+
+def tell(kubectl: Kubectl) -> None:
+    """What a person would look at first."""
+    for command in (
+        ("get", "dtp,dtr,dtd,rayjobs,rayclusters,rayservices,workloads,pods,services", "-o", "wide"),
+        ("get", "events", "--sort-by=.lastTimestamp"),
+    ):
+        try:
+            sys.stderr.write(f"== {kubectl.namespace}: kubectl {' '.join(command)}\n{kubectl(*command)}")
+        except KubectlError as error:  # a kind that is not installed must not hide the rest
+            sys.stderr.write(f"{error}\n")
 
 
 def _resource(kind: Kind) -> str:

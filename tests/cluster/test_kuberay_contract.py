@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from drivetrain.api.documents import Document, integer, name_of, text, uid_of
 from drivetrain.api.kinds import CONFIG_MAP, POD, RAY_CLUSTER, RAY_JOB, RAY_SERVICE, WORKLOAD, Kind
 from drivetrain.api.names import INCARNATION_ANNOTATION, PRIORITY_LABEL, QUEUE_LABEL
@@ -12,6 +14,8 @@ from tests.cluster import clusters
 from tests.cluster.images import Images
 from tests.cluster.kubectl import Kubectl, until
 from tests.cluster.queues import local_queue
+
+pytestmark = pytest.mark.nightly
 
 CLUSTER_QUEUE = Kind("kueue.x-k8s.io", "v1beta2", "clusterqueues", "ClusterQueue", namespaced=False)
 ENDPOINT_SLICE = Kind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")

@@ -26,6 +26,8 @@ from tests.cluster.images import Images
 from tests.cluster.kubectl import Kubectl, until
 from tests.cluster.queues import local_queue
 
+pytestmark = pytest.mark.nightly
+
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "examples" / "renewals" / "project.yaml"
 BUCKET = "drivetrain"
@@ -35,7 +37,7 @@ SMALL = {"cpu": "600m", "memory": "4Gi"}
 
 @pytest.fixture
 def operator(cluster: Kubectl, images: Images, tmp_path: Path) -> Iterator[Callable[[str], None]]:
-    """Starts the operator for one namespace, with the rights of whoever KUBECONFIG names."""
+    """Starts the operator for one namespace, with the rights of whoever KUBECONFIG names; our kinds go with it."""
     running: list[subprocess.Popen[bytes]] = []
 
     def start(namespace: str) -> None:
@@ -53,6 +55,8 @@ def operator(cluster: Kubectl, images: Images, tmp_path: Path) -> Iterator[Calla
         process.wait(30)
     if (tmp_path / "operator.log").exists():
         sys.stderr.write((tmp_path / "operator.log").read_text()[-4000:])
+    if running:  # Helm takes no definitions that are not its own
+        cluster("delete", "-f", str(ROOT / "crds"), "--ignore-not-found")
 
 
 def served(cluster: Kubectl) -> bool:
