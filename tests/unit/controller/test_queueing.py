@@ -220,13 +220,30 @@ def test_gpus_are_charged_from_admission_to_eviction_as_kueue_tells_the_times() 
     bench.tell("shop-1-a1t-y", incarnation=3, result=approved())
     bench.look()
     bench.pass_time(seconds=15)
-    done = [_condition(bench, type_, "True") for type_ in ("QuotaReserved", "Admitted", "Finished")]
-    bench.set_status(WORKLOAD, "w", conditions=done)
+    given_back = [_condition(bench, type_, "False") for type_ in ("QuotaReserved", "Admitted")]
+    bench.set_status(WORKLOAD, "w", conditions=[*given_back, _condition(bench, "Finished", "True")])
+    bench.pass_time(seconds=3)  # the operator hears of it late
     bench.job("Complete", "shop-1-a1t-y", part="t")
     bench.look()
     assert bench.record.finished == "Approved"
     assert bench.record.gpu_seconds == 4 * (120 + 75)
     assert bench.record.waited_seconds == 60 + 60 + 40 + 600
+
+
+def test_a_run_whose_job_has_ended_waits_for_its_result_and_not_for_quota() -> None:
+    bench = RunBench(queue={"name": "pool"})
+    bench.look()
+    bench.cluster.put(_workload(bench))
+    _admit(bench)
+    bench.job("Running")
+    bench.look()
+    given_back = [_condition(bench, type_, "False") for type_ in ("QuotaReserved", "Admitted")]
+    bench.set_status(WORKLOAD, "w", conditions=[*given_back, _condition(bench, "Finished", "True")])
+    bench.job("Complete", endTime=bench.now.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    bench.look()
+    reconciling = bench.said("Reconciling")
+    assert reconciling is not None
+    assert reconciling[1] == "Ending"
 
 
 def test_a_cluster_that_kuberay_names_while_kueue_holds_the_job_back_is_no_incarnation() -> None:

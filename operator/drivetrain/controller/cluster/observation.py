@@ -242,7 +242,7 @@ async def _of_kuberay(
 
 
 def _waits(workload: Document) -> bool:
-    return not records.is_true(workload, "QuotaReserved")
+    return not (records.is_true(workload, "QuotaReserved") or records.is_true(workload, "Finished"))
 
 
 async def _line(cluster: Cluster, namespace: str, queue: str, *, waits: bool) -> Line:

@@ -89,13 +89,15 @@ def quota(workload: Document | None, line: Line) -> Quota:
     reserved, admitted, evicted = (found.get(type_, {}) for type_ in ("QuotaReserved", "Admitted", "Evicted"))
     is_evicted = text(evicted, "status") == "True"
     finished = found.get("Finished", {})
+    if text(finished, "status") == "True":  # Kueue takes the other two back with the quota
+        done = _since(finished)
+        return Quota(True, "Finished", text(finished, "message"), done, done)
     if text(reserved, "status") == "True" and not is_evicted:
         checks = documents(workload, "status", "admissionChecks")
         if checks and text(admitted, "status") != "True":
             waits = ", ".join(text(each, "name") for each in checks if text(each, "state") != "Ready")
             return Quota(False, "AdmissionChecks", f"Quota is reserved; waits for admission checks: {waits}.")
-        done = _since(finished) if text(finished, "status") == "True" else None
-        return Quota(True, "QuotaReserved", text(reserved, "message"), _since(admitted) or _since(reserved), done)
+        return Quota(True, "QuotaReserved", text(reserved, "message"), _since(admitted) or _since(reserved))
     why = _waits(workload, line, text(reserved, "message"))
     told = evicted if is_evicted else reserved
     reason = text(told, "reason") or "PendingEvaluation"
