@@ -11,13 +11,14 @@ from drivetrain.api.documents import Document, documents, mapping, name_of, text
 from drivetrain.api.kinds import DEPLOYMENT, POD, RAY_SERVICE
 from drivetrain.api.v1alpha1.training import Cluster, Resources
 from drivetrain.controller.manifests import pods
-from tests.cluster import clusters
+from tests.cluster import clusters, test_training
 from tests.cluster.clusters import condition
 from tests.cluster.images import Images
 from tests.cluster.kubectl import Kubectl, until
 from tests.cluster.test_training import ENDED, STARTED, a_project, ended, forwarded, supplied
 
 pytestmark = pytest.mark.nightly
+operator = test_training.operator
 
 UP_SECONDS, SCALED_SECONDS, ASKED_SECONDS = 300, 180, 60
 NAME, KEYS, KEY = "renewals-gpu", "renewals-keys", "a-key-to-decide"
