@@ -419,6 +419,19 @@ def test_a_job_with_a_result_that_does_not_end_by_itself_is_stopped() -> None:
     assert bench.cluster.find(RAY_JOB) == ()
 
 
+def test_a_job_that_is_preempted_after_its_result_does_not_start_again() -> None:
+    bench = RunBench()
+    bench.running()
+    bench.tell(result=approved())
+    bench.look()
+    bench.job("Initializing", cluster="another")
+    bench.look()
+    assert bench.cluster.find(RAY_JOB) == ()
+    complete = bench.said("Complete")
+    assert complete is not None
+    assert complete[0] == "True"
+
+
 def test_suspend_is_never_written_on_a_ray_job() -> None:
     bench = RunBench(queue={"name": "pool", "priorityClass": "low"})
     bench.look()

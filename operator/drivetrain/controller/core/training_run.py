@@ -228,9 +228,14 @@ def _has_prepared(job: Document, report: TrainingReport | None, now: datetime) -
 
 
 def _must_stop(job: Document, ledger: RunLedger, now: datetime) -> bool:
-    """Whether the last job must be stopped although the run is over: one with a result gets time to end by itself."""
+    """Whether the last job must be stopped although the run is over: one with a result gets time to end by itself.
+
+    One that was preempted meanwhile would start again, with nothing left to do.
+    """
     if text(job, "status", "jobDeploymentStatus") in ENDED:
         return False
+    if ledger.cluster and text(job, "status", "rayClusterName") != ledger.cluster:
+        return True
     overdue = ledger.finished_at is not None and now >= ledger.finished_at + END_WITHIN
     return ledger.reason in _OWN_ENDINGS or overdue
 
