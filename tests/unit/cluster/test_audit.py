@@ -147,6 +147,11 @@ def test_a_refusal_is_told_unless_these_words_are_expected_in_that_namespace() -
     assert findings(used, given, refused={"team-a": "no"}) == (idle,)
 
 
+def test_the_operator_may_be_refused_what_it_can_do_without() -> None:
+    right = Right("kueue.x-k8s.io", "clusterqueues", "get")
+    assert findings([Use(OPERATOR, right, "", "pool", refused="no")], []) == ()
+
+
 def made(account: str) -> list[Use]:
     """The operator makes an account."""
     namespace, _, name = account.partition("/")
