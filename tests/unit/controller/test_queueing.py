@@ -146,6 +146,14 @@ def test_what_a_run_waits_for_is_said_in_one_line() -> None:
     assert bench.said("Reconciling") == ("True", "Queued", f"{told}, position 2 in its queue and 5 in the whole pool")
 
 
+def test_a_run_that_has_a_place_before_kueue_has_looked_at_it_says_so() -> None:
+    bench = a_waiting_run("")
+    bench.cluster.put(_pending("w", first=0))
+    bench.set_status(WORKLOAD, "w", conditions=[])
+    bench.look()
+    assert bench.said("Reconciling") == ("True", "Queued", "Kueue has not looked at it yet.")
+
+
 def test_how_much_of_the_pool_is_in_use_is_said_where_it_may_be_read() -> None:
     bench = a_waiting_run(LACKING)
     bench.cluster.put(_pending("w", first=0))

@@ -120,7 +120,7 @@ def _waits(workload: Document, line: Line, message: str) -> str:
         told = f"{lacking} more needed" + (f", {use}" if use else "")
         parts.append(f"waits for {_asked(workload, resource)} {resource} in queue {line.queue}: {told}")
     if not parts:
-        return f"{message} ({place})".strip() if place else ""
+        return f"{message} ({place})" if message and place else ""
     return ", ".join(part for part in ("; ".join(parts), place) if part)
 
 
