@@ -1,4 +1,4 @@
-"""The release on a node: it tests itself, and is upgraded under a run and an endpoint."""
+"""The release on a node: it tests itself, is upgraded under a run and an endpoint, and leaves only its definitions."""
 
 import json
 import re
@@ -55,6 +55,8 @@ RUN, ENDPOINT = "renewals-1", "renewals"
 DEFINITION = "trainingruns.drivetrain.dev"
 NEW_FIELD = "ttlAfterFinished"
 LEASE_NAME = "drivetrain-operator"
+FURNITURE = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
+"""What Kubernetes puts into every namespace."""
 UPGRADE = f"tests/cluster/{Path(__file__).name}::test_an_upgrade_restarts_nothing_that_trains_or_serves"
 
 
@@ -230,7 +232,10 @@ def test_an_upgrade_restarts_nothing_that_trains_or_serves(
     tmp_path: Path,
 ) -> None:
     judge = audit.begin(cluster)
+    cluster.apply(release.a_namespace(release.NAMESPACE))
     system = cluster.within(release.NAMESPACE)
+    until(lambda: inventory.within(system) >= FURNITURE, SEEN, "the namespace is furnished")
+    bare = inventory.within(system)
     with release.installed(cluster, images, chart=an_older_chart(tmp_path)), heard(system):
         team = namespaces(TEAM)
         cluster("label", "namespace", TEAM, f"{ENABLE}-")
@@ -239,11 +244,17 @@ def test_an_upgrade_restarts_nothing_that_trains_or_serves(
         team.apply(local_queue("pool", TEAM))
         of_team = Team(team)
         of_team.prepare()
+        before = inventory.within(team)
         _enabled_and_running(cluster, of_team)
         judge.look()
         _upgraded(cluster, system, team, images)
         _moved_when_asked(system, team)
         assert judge.findings(refused={TEAM: "is not enabled"}, test=UPGRADE) == ()
+        team("delete", "dtp", ENDPOINT)
+        inventory.until_gone(team, before, GONE)
+    inventory.until_gone(system, bare, GONE)
+    left = inventory.labelled(cluster, f"app.kubernetes.io/instance={release.NAME}")
+    assert {each.partition("/")[0] for each in left} == {"customresourcedefinition.apiextensions.k8s.io"}, left
 
 
 def _enabled_and_running(cluster: Kubectl, of_team: Team) -> None:
