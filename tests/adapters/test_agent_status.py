@@ -40,7 +40,9 @@ async def test_an_endpoint_that_ray_loses_and_gets_back_is_told_at_each_step_and
                 await asyncio.sleep(0.1)
         made = a_service(name="lost-and-found")
         plain = {key: part for key, part in made.items() if key != "status"}
-        stored = await cluster.apply({**plain, "metadata": {"name": "lost-and-found", "namespace": "team"}})
+        held = {key: mapping(made, "metadata")[key] for key in ("finalizers", "annotations")}
+        metadata: Document = {"name": "lost-and-found", "namespace": "team", **held}
+        stored = await cluster.apply({**plain, "metadata": metadata})
         stored = await cluster.apply_status(
             {**stored, "status": {"activeServiceStatus": {"rayClusterName": "shop-abcde"}}}, field_manager=MANAGER
         )
