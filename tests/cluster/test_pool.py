@@ -208,6 +208,9 @@ def test_six_runs_of_two_teams_share_four_gpus(
         south.kubectl("annotate", "dtp", "renewals", f"{APPROVE_ANNOTATION}={digest}")
         until(lambda: is_ready(seen.state(NORTH, "renewals-1")), TRAINED, "the north has a version")
 
+        # Whoever comes while a job still ends would borrow quota, and lose it again.
+        until(lambda: not any(seen.holds(f"{team}/renewals-1-a1") for team in GPUS), SOON, "both jobs have ended")
+
         # The north trains on two GPUs, one of them borrowed; the south's urgent run has its data ready, and waits.
         north.kubectl.apply(a_run("steady", THOROUGH))
         south.kubectl.apply(a_run("urgent", URGENT, "high"))

@@ -229,9 +229,11 @@ def test_gpus_are_charged_from_admission_to_eviction_as_kueue_tells_the_times() 
     bench.look()
     bench.pass_time(seconds=15)
     given_back = [_condition(bench, type_, "False") for type_ in ("QuotaReserved", "Admitted")]
-    bench.set_status(WORKLOAD, "w", conditions=[*given_back, _condition(bench, "Finished", "True")])
-    bench.pass_time(seconds=3)  # the operator hears of it late
+    finished = _condition(bench, "Finished", "True")
+    bench.pass_time(seconds=3)  # the operator hears of it late, and of the job's end first
     bench.job("Complete", "shop-1-a1t-y", part="t")
+    bench.look()
+    bench.set_status(WORKLOAD, "w", conditions=[*given_back, finished])
     bench.look()
     assert bench.record.finished == "Approved"
     assert bench.record.gpu_seconds == 4 * (120 + 75)

@@ -136,8 +136,8 @@ def _given_back(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
     if facts.job is None or is_deleting(facts.job):
         return attempts.charged(ledger, now, facts.gpus)
     ended = facts.quota.ended if facts.queued else moment(text(facts.job, "status", "endTime"))
-    if ended is None and facts.phase in ENDED:
-        ended = now
+    if ended is None and facts.phase in ENDED and not (facts.queued and facts.quota.reserved):
+        ended = now  # with quota, Kueue has yet to say when it ended
     return attempts.charged(ledger, ended, facts.gpus) if ended is not None else ledger
 
 
