@@ -13,9 +13,9 @@ from drivetrain.api import layout
 from drivetrain.api.documents import Document, text, uid_of
 from drivetrain.api.dossier import Dossier
 from drivetrain.api.model import CONTRACT_FILE, ModelContract
+from tests.cluster.forwarding import forwarded
 from tests.cluster.release import NAMESPACE
 from tests.cluster.teams import Team
-from tests.cluster.test_training import forwarded
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import boto3
+
 from drivetrain.api.documents import Document, sequence, text
 from drivetrain.api.names import WORK_DIRECTORY
 from drivetrain.api.v1alpha1.training import Cluster, Resources
@@ -113,6 +115,17 @@ def s3_server(image: str) -> tuple[Document, ...]:
     ]
     pod = {"apiVersion": "v1", "kind": "Pod", **rendered, "metadata": {"name": "s3", "labels": {"app": "s3"}}}
     return pod, service("s3", {"app": "s3"}, 7070)
+
+
+def s3_at(url: str) -> Any:
+    """A client of that server."""
+    return boto3.client(
+        "s3",
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+    )
 
 
 def service(name: str, selector: Mapping[str, str], port: int) -> Document:

@@ -15,10 +15,10 @@ import urllib3
 
 from drivetrain.api.decision_log import DECISION_ID
 from examples.renewals.market import Subscribers
+from tests.cluster.forwarding import forwarded
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.release import NAME
 from tests.cluster.teams import Team
-from tests.cluster.test_training import forwarded
 
 
 @dataclass(frozen=True, slots=True)

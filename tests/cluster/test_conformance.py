@@ -10,10 +10,11 @@ import pytest
 from drivetrain.api.dossier import Dossier
 from drivetrain.api.v1alpha1.dataset import SecretReference, Store
 from tests.cluster import clusters
+from tests.cluster.clusters import s3_at
 from tests.cluster.conftest import GONE_SECONDS, LABELS
+from tests.cluster.forwarding import forwarded
 from tests.cluster.images import Images
 from tests.cluster.kubectl import Kubectl, KubectlError
-from tests.cluster.test_training import forwarded, s3_at
 from tests.conformance.cases import Conformance
 from tests.conformance.manifests import KEYS
 from tests.conformance.party import Party

@@ -13,9 +13,10 @@ from drivetrain.api.v1alpha1.training import Cluster, Resources
 from drivetrain.controller.manifests import pods
 from tests.cluster import clusters, test_training
 from tests.cluster.clusters import condition
+from tests.cluster.forwarding import forwarded
 from tests.cluster.images import Images
 from tests.cluster.kubectl import Kubectl, until
-from tests.cluster.test_training import ENDED, STARTED, a_project, ended, forwarded, supplied
+from tests.cluster.test_training import ENDED, STARTED, a_project, ended, supplied
 
 pytestmark = pytest.mark.nightly
 operator = test_training.operator

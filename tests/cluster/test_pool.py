@@ -20,11 +20,11 @@ from drivetrain.api.kinds import CONFIG_MAP, DRIVETRAIN_PROJECT, LOCAL_QUEUE, PO
 from drivetrain.api.ledger import ProjectLedger
 from drivetrain.api.names import APPROVE_ANNOTATION, LEDGER_KEY, REVISION_LABEL, ledger_name
 from tests.cluster import buckets, clusters, release, watches
+from tests.cluster.forwarding import forwarded
 from tests.cluster.images import Images
 from tests.cluster.kubectl import Kubectl, until
 from tests.cluster.queues import PRIORITIES, kueue, local_queue
 from tests.cluster.teams import Team, enabled
-from tests.cluster.test_training import forwarded
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
 

@@ -31,12 +31,12 @@ from tests.cluster import audit, inventory
 from tests.cluster.clusters import condition
 from tests.cluster.customers import Customers, customers
 from tests.cluster.faults import OF_AN_ENDPOINT, Scene, suffer
+from tests.cluster.forwarding import forwarded
 from tests.cluster.gitops import TRACKING, Player
 from tests.cluster.images import Images
 from tests.cluster.kubectl import Kubectl, tell, until
 from tests.cluster.release import NAME, ROOT, of_images, run, uninstalled
 from tests.cluster.teams import Team
-from tests.cluster.test_training import forwarded
 
 PROJECT = "renewals"
 COMMAND_SECONDS, PROMOTED_SECONDS, REJECTED_SECONDS, NOTICED_SECONDS = 400, 240, 360, 180

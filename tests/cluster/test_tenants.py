@@ -27,11 +27,11 @@ from drivetrain.api.names import OWNER_UID_LABEL, RETRAIN_ANNOTATION, account_na
 from tests.cluster import clusters, release
 from tests.cluster.clusters import condition
 from tests.cluster.faults import Scene, serves
+from tests.cluster.forwarding import forwarded
 from tests.cluster.images import Images
 from tests.cluster.kubectl import Kubectl, KubectlError, until
 from tests.cluster.outside import Caller, Store
 from tests.cluster.teams import Team, enabled
-from tests.cluster.test_training import forwarded
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
 

@@ -4,15 +4,12 @@ import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
 import numpy as np
 import pytest
 import yaml
@@ -22,6 +19,7 @@ from drivetrain.api.dossier import Dossier
 from drivetrain.api.kinds import CUSTOM_RESOURCE_DEFINITION, OWN_KINDS, RAY_JOB, TRAINING_RUN
 from examples.renewals.market import history
 from tests.cluster import clusters
+from tests.cluster.forwarding import forwarded, free_port
 from tests.cluster.images import Images
 from tests.cluster.kubectl import Kubectl, until
 from tests.cluster.queues import local_queue
@@ -65,37 +63,6 @@ def served(cluster: Kubectl) -> bool:
     return all(each.get("status") == "True" for each in found)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def forwarded(team: Kubectl, target: str, port: int) -> Iterator[str]:
-    """The address here of a Pod's port there."""
-    local = free_port()
-    command = ["kubectl", "-n", team.namespace, "port-forward", target, f"{local}:{port}"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline(), "kubectl port-forward ended at once"
-        yield f"http://127.0.0.1:{local}"
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def s3_at(url: str) -> Any:
-    return boto3.client(
-        "s3",
-        endpoint_url=url,
-        region_name="us-east-1",
-        aws_access_key_id=clusters.ACCESS_KEY,
-        aws_secret_access_key=clusters.SECRET_KEY,
-    )
-
-
 def supplied(team: Kubectl) -> None:
     """A store with the example's history in it, and the Secret to reach it."""
     data = {"AWS_ACCESS_KEY_ID": clusters.ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": clusters.SECRET_KEY}
@@ -107,8 +74,8 @@ def supplied(team: Kubectl) -> None:
     past = io.BytesIO()
     history(3_000, np.random.default_rng(20)).write_csv(past)
     with forwarded(team, "pod/s3", 7070) as url:
-        s3_at(url).create_bucket(Bucket=BUCKET)
-        s3_at(url).put_object(Bucket=BUCKET, Key="renewals-sources/past.csv", Body=past.getvalue())
+        clusters.s3_at(url).create_bucket(Bucket=BUCKET)
+        clusters.s3_at(url).put_object(Bucket=BUCKET, Key="renewals-sources/past.csv", Body=past.getvalue())
 
 
 def a_project(name: str, source: str = "past.csv", **training: Any) -> dict[str, Any]:
@@ -135,11 +102,13 @@ def the_dossier(team: Kubectl, project: str, run: Document) -> Dossier:
     with forwarded(team, "pod/s3", 7070) as url:
 
         def kept() -> list[str]:
-            found = s3_at(url).list_objects_v2(Bucket=BUCKET, Prefix=f"{project}/runs/{uid_of(run)}/attempt-1/dossier/")
+            found = clusters.s3_at(url).list_objects_v2(
+                Bucket=BUCKET, Prefix=f"{project}/runs/{uid_of(run)}/attempt-1/dossier/"
+            )
             return [each["Key"] for each in found.get("Contents", ())]
 
         (key,) = until(kept, 60, "the dossier is kept")
-        return Dossier.model_validate_json(s3_at(url).get_object(Bucket=BUCKET, Key=key)["Body"].read())
+        return Dossier.model_validate_json(clusters.s3_at(url).get_object(Bucket=BUCKET, Key=key)["Body"].read())
 
 
 def test_a_run_succeeds_another_fails_and_both_leave_a_dossier_when_their_clusters_are_gone(
