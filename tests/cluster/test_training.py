@@ -39,7 +39,7 @@ def operator(cluster: Kubectl, images: Images, tmp_path: Path) -> Iterator[Calla
     running: list[subprocess.Popen[bytes]] = []
 
     def start(namespace: str) -> None:
-        cluster("apply", "--server-side", "-f", str(ROOT / "crds"))
+        cluster("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))  # a release may have left them
         until(lambda: served(cluster), 30, "our kinds are served")
         command = [sys.executable, "-m", "drivetrain.controller.main", "--kubeconfig", os.environ["KUBECONFIG"]]
         command += ["--namespaces", namespace, "--lease-namespace", namespace, "--ray-image", images.ray]
