@@ -13,6 +13,8 @@ GATEWAY_LABEL = "drivetrain.dev/gateway"
 """On a namespace, "true": its Pods may call endpoints."""
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
+CLUSTER_LABEL = "ray.io/cluster"
+NODE_TYPE_LABEL = "ray.io/node-type"
 
 INCARNATION_ANNOTATION = "drivetrain.dev/incarnation"
 """On a run's report ConfigMap: "<n> <cluster name>", written by the operator; a driver claims its attempt with n."""

@@ -6,8 +6,7 @@ import pytest
 
 from drivetrain.api.documents import texts, uid_of
 from drivetrain.api.kinds import CONFIG_MAP, POD, TRAINING_RUN
-from drivetrain.api.names import RUN_UID_LABEL, report_name
-from drivetrain.controller.core.training_run import CLUSTER_LABEL
+from drivetrain.api.names import CLUSTER_LABEL, RUN_UID_LABEL, report_name
 from tests.support.bench import RunBench
 
 REFUSED = {"state": "Refused", "reason": "GateFailed", "message": "no"}

@@ -44,6 +44,7 @@ from drivetrain.controller.cluster.port import Cluster
 from drivetrain.controller.core import approvals, deployment, project, records, training_run
 from drivetrain.controller.core.observations import DeploymentObserved, ProjectObserved, RunObserved
 from drivetrain.controller.core.plan import Observed, Plan
+from drivetrain.controller.core.policies import champion_of
 from drivetrain.controller.core.queueing import Line
 from drivetrain.controller.core.seniority import eldest
 from drivetrain.controller.manifests.metadata import Owner
@@ -284,9 +285,8 @@ async def _champion_ledger(cluster: Cluster, namespace: str, project_name: str) 
 
 def _champion_run(config_map: Document | None) -> str | None:
     """The run that made the stable version."""
-    content = records.ledger(DeploymentLedger, config_map)
-    policy = content.policies.get(content.stable.hash) if content.stable else None
-    return policy.model.run if policy and policy.model else None
+    champion = champion_of(records.ledger(DeploymentLedger, config_map))
+    return champion.run if champion else None
 
 
 async def _read(cluster: Cluster, refs: Iterable[Ref]) -> dict[Ref, Document]:

@@ -10,7 +10,7 @@ from drivetrain.api.names import APPROVE_ANNOTATION
 from drivetrain.api.v1alpha1.loop import Loop
 from drivetrain.api.v1alpha1.trainingrun import TrainingRun
 from drivetrain.controller.core.conditions import moment
-from drivetrain.controller.core.policies import stable_version
+from drivetrain.controller.core.policies import champion_version
 from drivetrain.controller.core.rollout import names
 
 RUNS_LIMIT = 50
@@ -90,7 +90,7 @@ def judged(ledger: ProjectLedger, serving: DeploymentLedger | None, approved_has
     """
     if serving is None or serving.stable is None:
         return ledger
-    champion = stable_version(serving)
+    champion = champion_version(serving)
     rejected = {each.version for each in serving.rejected if each.version is not None}
     runs, in_a_row = [], ledger.rejected_in_a_row
     for run in ledger.runs:

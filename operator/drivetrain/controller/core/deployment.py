@@ -17,6 +17,7 @@ from drivetrain.api.kinds import CONFIG_MAP, DEPLOYMENT, RAY_CLUSTER, RAY_SERVIC
 from drivetrain.api.ledger import DeploymentLedger, ProjectLedger, RunLedger, StableVariant
 from drivetrain.api.names import (
     ABORT_ANNOTATION,
+    CLUSTER_LABEL,
     PAUSE_ANNOTATION,
     PROMOTE_ANNOTATION,
     RENEW_IMAGE_ANNOTATION,
@@ -46,7 +47,7 @@ from drivetrain.controller.core.conditions import (
 from drivetrain.controller.core.deployment_view import View, deployment_status, stalled_status
 from drivetrain.controller.core.observations import DeploymentObserved
 from drivetrain.controller.core.plan import Apply, Delete, Effect, Plan
-from drivetrain.controller.core.policies import policy_of
+from drivetrain.controller.core.policies import champion_of, policy_of
 from drivetrain.controller.core.revisions import (
     DRAIN,
     PENDING_WITHIN,
@@ -64,7 +65,6 @@ from drivetrain.controller.manifests.metadata import Owner
 from drivetrain.controller.manifests.network import network_policy
 from drivetrain.controller.manifests.ray_cluster import Runtime
 from drivetrain.controller.manifests.ray_service import (
-    CLUSTER_LABEL,
     cluster_config,
     ray_service,
     reconfigured,
@@ -294,8 +294,7 @@ def _model_to_roll_out(
         return approved
     if all(each.version != approved.version for each in serving.rejected):
         return approved
-    stable = serving.policies.get(serving.stable.hash) if serving.stable else None
-    return stable.model if stable else None
+    return champion_of(serving)
 
 
 def _registered(run_ledgers: tuple[Document, ...]) -> dict[str, VersionReference]:

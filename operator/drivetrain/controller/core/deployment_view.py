@@ -21,6 +21,7 @@ from drivetrain.api.v1alpha1.project import KpiStatus
 from drivetrain.controller.core import applications, attempts, records, serving_pods, shadowing
 from drivetrain.controller.core.conditions import Fact, clipped, condition, conditions, reason_of, settled
 from drivetrain.controller.core.observations import DeploymentObserved
+from drivetrain.controller.core.policies import champion_version, stable_policy
 from drivetrain.controller.core.revisions import Clusters, is_overdue
 from drivetrain.controller.core.rollout import Look, judged, weight_of
 from drivetrain.controller.core.verdicts import Verdict
@@ -123,7 +124,7 @@ def stalled_status(
 
 def kpi_status(kpi: KpiEvidence, serving: DeploymentLedger) -> KpiStatus:
     """The KPI as status shows it, in the unit of the objective that serves."""
-    stable = serving.policies.get(serving.stable.hash) if serving.stable else None
+    stable = stable_policy(serving)
     return KpiStatus(
         mean=significant(kpi.mean),
         lower=None if kpi.lower is None else significant(kpi.lower),
@@ -181,8 +182,8 @@ def _conditions(view: View, now: datetime) -> tuple[tuple[Condition, ...], str]:
             stalled=starting if stalled else None,
         )
         return (*state, *others), starting.message
-    stable = ledger.policies.get(ledger.stable.hash) if ledger.stable else None
-    name = f"version {stable.model.version}" if stable and stable.model else "today's policy"
+    champion = champion_version(ledger)
+    name = "today's policy" if champion is None else f"version {champion}"
     why = Fact("Serving", f"Serves {name}.") if view.serves else view.fault
     assert why is not None
     stalled_by = view.fault or _unknown_model(view)

@@ -16,7 +16,7 @@ from drivetrain.api.v1alpha1.dataset import TrainingWindow
 from drivetrain.api.v1alpha1.deployment import RejectedVariant
 from drivetrain.api.v1alpha1.loop import Loop, Severity
 from drivetrain.api.v1alpha1.trainingrun import Cause
-from drivetrain.controller.core.policies import stable_version
+from drivetrain.controller.core.policies import champion_version
 
 WEEK = timedelta(days=7)
 DRIFT_CAUSES: frozenset[str] = frozenset({"Drift", "Calibration", "KpiDrop"})
@@ -129,7 +129,7 @@ def loop_rejection(serving: DeploymentLedger | None, runs: tuple[StartedRun, ...
     The champion's own model under other levers or constraints is none: they were rejected, and no training mends them.
     """
     newest = max((run.at for run in runs), default=None)
-    champion = stable_version(serving) if serving else None
+    champion = champion_version(serving) if serving else None
     for each in serving.rejected if serving else ():
         run = next((run for run in runs if run.version == each.version and each.version is not None), None)
         if each.at is not None and newest is not None and each.at > newest and each.reason in ("Harm", "Inconclusive"):

@@ -19,7 +19,18 @@ def policy_of(project: DrivetrainProject, model: VersionReference | None) -> Pol
     )
 
 
-def stable_version(ledger: DeploymentLedger) -> str | None:
+def stable_policy(ledger: DeploymentLedger) -> Policy | None:
+    """The policy that serves as stable; None before there is one."""
+    return ledger.policies.get(ledger.stable.hash) if ledger.stable else None
+
+
+def champion_of(ledger: DeploymentLedger) -> VersionReference | None:
     """The version that serves as stable; None where today's policy does."""
-    policy = ledger.policies.get(ledger.stable.hash) if ledger.stable else None
-    return policy.model.version if policy and policy.model else None
+    policy = stable_policy(ledger)
+    return policy.model if policy else None
+
+
+def champion_version(ledger: DeploymentLedger) -> str | None:
+    """Its number in the registry."""
+    champion = champion_of(ledger)
+    return champion.version if champion else None

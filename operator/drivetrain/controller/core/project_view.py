@@ -20,6 +20,7 @@ from drivetrain.controller.core import governor, records
 from drivetrain.controller.core.conditions import Fact, clipped, condition, conditions, reason_of, settled
 from drivetrain.controller.core.deployment_view import kpi_status
 from drivetrain.controller.core.observations import ProjectObserved
+from drivetrain.controller.core.policies import champion_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +37,7 @@ class Memory:
     @property
     def champion(self) -> VersionReference | None:
         """The stable version, as the Deployment's ledger has it."""
-        if self.serving is None or self.serving.stable is None:
-            return None
-        policy = self.serving.policies.get(self.serving.stable.hash)
-        return policy.model if policy else None
+        return champion_of(self.serving) if self.serving else None
 
 
 @dataclass(frozen=True, slots=True)

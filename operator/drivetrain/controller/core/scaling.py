@@ -19,9 +19,9 @@ from drivetrain.api.documents import (
     text,
 )
 from drivetrain.api.kinds import RAY_CLUSTER
+from drivetrain.api.names import CLUSTER_LABEL, NODE_TYPE_LABEL
 from drivetrain.controller.core.plan import Apply
 from drivetrain.controller.core.records import is_true
-from drivetrain.controller.manifests.ray_service import CLUSTER_LABEL, NODE_TYPE_LABEL
 
 
 def resized(cluster: Document, wanted: int, pods: Sequence[Document]) -> Apply | None:

@@ -5,10 +5,9 @@ Pods that hold replicas are asked too.
 """
 
 from drivetrain.api.documents import Document, labels_of, name_of, text
-from drivetrain.api.names import REVISION_LABEL
+from drivetrain.api.names import NODE_TYPE_LABEL, REVISION_LABEL
 from drivetrain.controller.core.conditions import Fact
 from drivetrain.controller.core.records import is_true
-from drivetrain.controller.manifests.ray_service import NODE_TYPE_LABEL
 
 
 def answer(pods: tuple[Document, ...], revision: str | None) -> bool:

@@ -10,6 +10,7 @@ from drivetrain.api.ledger import DeploymentLedger, RunLedger
 from drivetrain.api.meta import Condition
 from drivetrain.api.names import (
     CANCEL_ANNOTATION,
+    CLUSTER_LABEL,
     INCARNATION_ANNOTATION,
     ledger_name,
     ray_job_name,
@@ -40,6 +41,7 @@ from drivetrain.controller.core.conditions import (
 )
 from drivetrain.controller.core.observations import RunObserved
 from drivetrain.controller.core.plan import Apply, Delete, Effect, Plan
+from drivetrain.controller.core.policies import champion_of
 from drivetrain.controller.core.queueing import NOT_QUEUED, quota
 from drivetrain.controller.core.run_progress import END_WITHIN, ENDED, RETRY, RunFacts, due, progress, secret_awaited
 from drivetrain.controller.core.support import unsupported
@@ -51,7 +53,6 @@ from drivetrain.controller.manifests.ray_job import Part, ray_job
 from drivetrain.controller.manifests.settings import Settings
 
 JOB_UID_LABEL = "kueue.x-k8s.io/job-uid"
-CLUSTER_LABEL = "ray.io/cluster"
 _GPU_MINUTE = 60
 _OWN_ENDINGS = ("Cancelled", "DeadlineExceeded", "AttemptsExhausted")
 """Endings that the operator decided: the job does not know and is stopped."""
@@ -100,7 +101,6 @@ def decide(observed: RunObserved, now: datetime, settings: Settings) -> Plan:
 def run_spec(run: TrainingRun, project: DrivetrainProject, champion: DeploymentLedger, settings: Settings) -> RunSpec:
     """The run's spec with the project facts of now: what all its attempts will read."""
     tracking = project.spec.tracking
-    stable = champion.policies.get(champion.stable.hash) if champion.stable else None
     created = run.metadata.creation_timestamp
     return RunSpec(
         namespace=run.metadata.namespace,
@@ -114,7 +114,7 @@ def run_spec(run: TrainingRun, project: DrivetrainProject, champion: DeploymentL
         decisions=project.spec.decisions,
         data=project.spec.data,
         tracking_uri=tracking.uri if tracking else settings.mlflow_url,
-        champion=stable.model if stable else None,
+        champion=champion_of(champion),
         matures_before=created.isoformat() if created else None,
         spec=run.spec,
     )

@@ -11,6 +11,7 @@ from drivetrain.api.names import (
     DEPLOYMENT_ENV,
     KEYS_DIRECTORY,
     KEYS_ENV,
+    NODE_TYPE_LABEL,
     OWNER_UID_LABEL,
     POLICIES_DIRECTORY,
     POLICIES_ENV,
@@ -47,8 +48,6 @@ READINESS: Document = {
 """Of workers. KubeRay's own starts wget, which an image need not have."""
 HEAD_RESOURCE = "node:__internal_head__"
 """Ray gives it to the head and to no other node: who asks for a little of it runs there."""
-CLUSTER_LABEL = "ray.io/cluster"
-NODE_TYPE_LABEL = "ray.io/node-type"
 _SIZE_FIELDS = ("replicas", "minReplicas", "maxReplicas")
 
 

@@ -18,8 +18,9 @@ from drivetrain.api.documents import (
     value,
 )
 from drivetrain.api.kinds import POD, RAY_CLUSTER, RAY_SERVICE, SECRET, Ref
+from drivetrain.api.names import CLUSTER_LABEL, NODE_TYPE_LABEL
 from drivetrain.local.agent.effects import Apply, Effect, SetStatus, owner_reference
-from drivetrain.local.agent.facts import CLUSTER_LABEL, NODE, NODE_TYPE_LABEL, World, deleting, is_head, ready, stamp
+from drivetrain.local.agent.facts import NODE, World, deleting, is_head, ready, stamp
 
 MANAGER = "drivetrain-agent"
 ORIGIN_NAME_LABEL = "ray.io/originated-from-cr-name"

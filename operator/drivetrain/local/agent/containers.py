@@ -20,7 +20,8 @@ from drivetrain.api.documents import (
     value,
 )
 from drivetrain.api.kinds import CONFIG_MAP, SECRET, Kind
-from drivetrain.local.agent.facts import CLUSTER_LABEL, NODE, World
+from drivetrain.api.names import CLUSTER_LABEL
+from drivetrain.local.agent.facts import NODE, World
 
 _OURS = ("RAY_SERVE_", "RAY_AUTH_", "RAY_ADDRESS")
 """What the one Ray instance of this machine decides: its ports, sockets and token, whatever a template says."""

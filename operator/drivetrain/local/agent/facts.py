@@ -8,10 +8,9 @@ from pathlib import Path
 
 from drivetrain.api.documents import JSON, Document, documents, labels_of, name_of, namespace_of, text
 from drivetrain.api.kinds import POD, RAY_CLUSTER, Kind, Ref
+from drivetrain.api.names import CLUSTER_LABEL, NODE_TYPE_LABEL
 
 NODE = "local"
-CLUSTER_LABEL = "ray.io/cluster"
-NODE_TYPE_LABEL = "ray.io/node-type"
 TERMINAL = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
 """The statuses in which a Ray job stays."""
 

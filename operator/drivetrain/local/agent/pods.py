@@ -16,11 +16,11 @@ from drivetrain.api.documents import (
     uid_of,
 )
 from drivetrain.api.kinds import POD, Ref
+from drivetrain.api.names import CLUSTER_LABEL
 from drivetrain.local.agent.clusters import SUBMISSION_ANNOTATION, condition
 from drivetrain.local.agent.containers import ContainerError, MountError, resolve
 from drivetrain.local.agent.effects import Effect, RemovePod, SetStatus, Stop, Tell
 from drivetrain.local.agent.facts import (
-    CLUSTER_LABEL,
     TERMINAL,
     World,
     application_prefix,
