@@ -45,7 +45,7 @@ class RayWorld:
         """Move Kueue, KubeRay, drivers and endpoints."""
         for job in self.cluster.find(RAY_JOB):
             if labels_of(job).get(QUEUE_LABEL):
-                self._queue(job)
+                self._queue(job, now)
         for job in self.cluster.find(RAY_JOB):
             self._job(job, now)
         for service in self.cluster.find(RAY_SERVICE):
@@ -66,8 +66,8 @@ class RayWorld:
 
     # Kueue
 
-    def _queue(self, job: Document) -> None:
-        """Suspend what is queued, admit it while there is quota."""
+    def _queue(self, job: Document, now: datetime) -> None:
+        """Suspend what is queued, admit it while there is quota, and take the quota back when it ended."""
         ref = Ref(WORKLOAD, namespace_of(job), f"rayjob-{name_of(job)}")
         workload = self.cluster.read(ref)
         if workload is None:
@@ -86,6 +86,9 @@ class RayWorld:
             self._workload(workload, admitted=False)
         elif text(workload, "metadata", "labels", "kueue.x-k8s.io/job-uid") != uid_of(job):
             self.cluster.remove(ref, "kueue")
+        elif text(job, "status", "jobDeploymentStatus") in ("Complete", "Failed"):
+            if not any(text(each, "type") == "Finished" for each in documents(workload, "status", "conditions")):
+                self._finish(workload, now)
         elif (
             self.quota
             and value(job, "spec", "suspend") is True
@@ -120,6 +123,12 @@ class RayWorld:
             {"type": "Evicted", "status": "True" if evicted else "False", "reason": "Preempted", "message": ""},
         ]
         self.cluster.put_status({**workload, "status": {"conditions": found}}, "kueue")
+
+    def _finish(self, workload: Document, now: datetime) -> None:
+        done: dict[str, JSON] = {"type": "Finished", "status": "True", "reason": "Succeeded", "message": ""}
+        self.cluster.put_status(
+            {**workload, "status": {"conditions": [{**done, "lastTransitionTime": _time(now)}]}}, "kueue"
+        )
 
     def _set_suspend(self, job: Document, suspend: bool) -> None:
         live = self.cluster.read(ref_of(job))
