@@ -23,8 +23,8 @@ RENEWED_AFTER = timedelta(minutes=5)
 """How often that time starts again while a Secret is waited for: what is left of it then suffices to start."""
 HEARTBEAT_WITHIN = timedelta(minutes=10)
 """Longest silence of a running driver."""
-RESULT_WITHIN = timedelta(seconds=30)
-"""How long a result may take to be seen after the job has ended."""
+RESULT_WITHIN = timedelta(seconds=10)
+"""How long after its end a job may have a result: its Pods, which get 5 s to end, are then gone."""
 END_WITHIN = timedelta(minutes=5)
 """How long a job may take to end by itself after its result."""
 RETRY = timedelta(minutes=1)
@@ -147,8 +147,7 @@ def _judge(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
         message = text(facts.job or {}, "status", "message") or "KubeRay refuses the RayJob."
         return attempts.finished(ledger, now, state="Failed", reason="RayJobInvalid", message=message)
     if facts.phase in ENDED:
-        ended = moment(text(facts.job or {}, "status", "endTime")) or ledger.attempt_started_at or now
-        if now < ended + RESULT_WITHIN:
+        if now < result_due(ledger, facts, now):
             return ledger
         told = text(facts.job or {}, "status", "message") or text(facts.job or {}, "status", "reason") or facts.phase
         return attempts.closed(ledger, now, facts.gpus, failure=f"the job ended without a result ({told}).")
@@ -177,6 +176,12 @@ def due(ledger: RunLedger, facts: RunFacts, now: datetime) -> tuple[datetime, st
     until = ledger.active_since + READY_WITHIN
     why = _why_pods_wait(facts) or "no Pod says why."
     return until, f"the job did not run {READY_WITHIN} after it got its resources: {why}"
+
+
+def result_due(ledger: RunLedger, facts: RunFacts, now: datetime) -> datetime:
+    """Until when a job that ended may have a result."""
+    ended = moment(text(facts.job or {}, "status", "endTime")) or ledger.attempt_started_at or now
+    return ended + RESULT_WITHIN
 
 
 def _why_pods_wait(facts: RunFacts) -> str:

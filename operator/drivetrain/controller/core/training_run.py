@@ -43,7 +43,16 @@ from drivetrain.controller.core.observations import RunObserved
 from drivetrain.controller.core.plan import Apply, Delete, Effect, Plan
 from drivetrain.controller.core.policies import champion_of
 from drivetrain.controller.core.queueing import NOT_QUEUED, quota
-from drivetrain.controller.core.run_progress import END_WITHIN, ENDED, RETRY, RunFacts, due, progress, secret_awaited
+from drivetrain.controller.core.run_progress import (
+    END_WITHIN,
+    ENDED,
+    RETRY,
+    RunFacts,
+    due,
+    progress,
+    result_due,
+    secret_awaited,
+)
 from drivetrain.controller.core.support import unsupported
 from drivetrain.controller.manifests import records as manifests
 from drivetrain.controller.manifests.metadata import Owner
@@ -259,7 +268,9 @@ def _wake_after(facts: RunFacts, ledger: RunLedger, now: datetime) -> timedelta 
             times.append(life[0])
         if ledger.active_since is not None:
             times.append(ledger.active_since + facts.run.spec.deadline - timedelta(seconds=ledger.active_seconds))
-        if facts.phase in ENDED or secret_awaited(facts, now):
+        if facts.phase in ENDED:
+            times.append(result_due(ledger, facts, now))
+        if secret_awaited(facts, now):
             times.append(now + RETRY)
         times += [due for due in map(attempts.mount_due, facts.attempt_pods) if due is not None and due > now]
     elif not facts.run.spec.suspend:
