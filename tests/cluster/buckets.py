@@ -7,14 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import boto3
-
 from drivetrain.api import layout
 from drivetrain.api.documents import Document, text, uid_of
 from drivetrain.api.dossier import Dossier
 from drivetrain.api.model import CONTRACT_FILE, ModelContract
-from tests.cluster.forwarding import forwarded
-from tests.cluster.release import NAMESPACE
 from tests.cluster.teams import Team
 
 
@@ -59,13 +55,5 @@ class Bucket:
 @contextmanager
 def opened(team: Team) -> Iterator[Bucket]:
     """The team's bucket, with its own key."""
-    keys = team.secret("s3")
-    with forwarded(team.kubectl.within(NAMESPACE), "service/drivetrain-s3", 7070) as url:
-        client = boto3.client(
-            "s3",
-            endpoint_url=url,
-            region_name="us-east-1",
-            aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
-        )
+    with team.s3() as client:
         yield Bucket(team.name, client)

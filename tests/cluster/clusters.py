@@ -117,14 +117,14 @@ def s3_server(image: str) -> tuple[Document, ...]:
     return pod, service("s3", {"app": "s3"}, 7070)
 
 
-def s3_at(url: str) -> Any:
-    """A client of that server."""
+def s3_at(url: str, access_key: str = ACCESS_KEY, secret_key: str = SECRET_KEY) -> Any:
+    """A client of an S3 server, by default of that one."""
     return boto3.client(
         "s3",
         endpoint_url=url,
         region_name="us-east-1",
-        aws_access_key_id=ACCESS_KEY,
-        aws_secret_access_key=SECRET_KEY,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
     )
 
 

@@ -7,15 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.images import Images, load_images
-from tests.cluster.kubectl import Kubectl, tell
-from tests.cluster.queues import PRIORITIES, kueue
+from tests.cluster.kubectl import Kubectl, delete_namespaces, tell
+from tests.cluster.queues import PRIORITIES, cluster_queue, kueue
+from tests.cluster.release import a_namespace
 
-LABELS = {
-    "drivetrain.dev/enabled": "true",
-    "pod-security.kubernetes.io/enforce": "restricted",
-    "pod-security.kubernetes.io/warn": "restricted",
-}
-GONE_SECONDS = 300
 HERE = Path(__file__).parent
 
 
@@ -49,7 +44,7 @@ def namespaces(cluster: Kubectl, request: pytest.FixtureRequest) -> Iterator[Cal
     made: list[Kubectl] = []
 
     def make(name: str) -> Kubectl:
-        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": LABELS}})
+        cluster.apply(a_namespace(name, **{"drivetrain.dev/enabled": "true"}))
         made.append(cluster.within(name))
         return made[-1]
 
@@ -57,13 +52,7 @@ def namespaces(cluster: Kubectl, request: pytest.FixtureRequest) -> Iterator[Cal
     yield make
     for kubectl in made if request.session.testsfailed > failed else ():
         tell(kubectl)
-    for kubectl in made:
-        cluster("delete", "namespace", kubectl.namespace, "--wait=false")
-    for kubectl in made:
-        cluster(
-            *("wait", "--for=delete", f"namespace/{kubectl.namespace}", f"--timeout={GONE_SECONDS}s"),
-            seconds=GONE_SECONDS + 10,
-        )
+    delete_namespaces(cluster, [kubectl.namespace for kubectl in made])
 
 
 @pytest.fixture
@@ -73,17 +62,14 @@ def queue(cluster: Kubectl) -> Iterator[Callable[[str, int], None]]:
 
     def make(name: str, gpus: int) -> None:
         quotas = {"cpu": "20", "memory": "64Gi", "nvidia.com/gpu": str(gpus)}
-        resources = [{"name": resource, "nominalQuota": quota} for resource, quota in quotas.items()]
-        flavors = [{"name": name, "resources": resources}]
         spec = {
             "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}},
             "preemption": {"withinClusterQueue": "LowerPriority"},
-            "resourceGroups": [{"coveredResources": list(quotas), "flavors": flavors}],
         }
         made.append(name)
         cluster.apply(
             kueue("ResourceFlavor", name),
-            kueue("ClusterQueue", name, spec=spec),
+            cluster_queue(name, quotas, flavor=name, **spec),
             *(kueue("WorkloadPriorityClass", f"{name}-{each}", value=value) for each, value in PRIORITIES.items()),
         )
 

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic, sleep
 from typing import TypeVar
@@ -12,6 +12,8 @@ from drivetrain.api.documents import Document, documents
 from drivetrain.api.kinds import Kind
 
 T = TypeVar("T")
+
+GONE_SECONDS = 300
 
 
 class KubectlError(AssertionError):
@@ -79,16 +81,28 @@ def until(seen: Callable[[], T | None], seconds: float, what: str) -> T:
     return found
 
 
-def tell(kubectl: Kubectl) -> None:
-    """What a person would look at first."""
+def delete_namespaces(cluster: Kubectl, names: Sequence[str]) -> None:
+    """Deletes namespaces side by side and waits until they are gone."""
+    for name in names:
+        cluster("delete", "namespace", name, "--ignore-not-found", "--wait=false")
+    for name in names:
+        told = f"--timeout={GONE_SECONDS}s"
+        cluster("wait", "--for=delete", f"namespace/{name}", told, seconds=GONE_SECONDS + 10)
+
+
+def tell(kubectl: Kubectl, *more: tuple[str, ...], everywhere: bool = False) -> None:
+    """What a person would look at first, in the namespace or everywhere, and what `more` commands show."""
+    where = ("--all-namespaces",) if everywhere else ()
     for command in (
-        ("get", "dtp,dtr,dtd,rayjobs,rayclusters,rayservices,workloads,pods,services", "-o", "wide"),
-        ("get", "events", "--sort-by=.lastTimestamp"),
+        ("get", "dtp,dtr,dtd,rayjobs,rayclusters,rayservices,workloads,pods,services", "-o", "wide", *where),
+        ("get", "events", "--sort-by=.lastTimestamp", *where),
+        *more,
     ):
         try:
-            sys.stderr.write(f"== {kubectl.namespace}: kubectl {' '.join(command)}\n{kubectl(*command)}")
+            told = kubectl(*command)
         except KubectlError as error:  # a kind that is not installed must not hide the rest
-            sys.stderr.write(f"{error}\n")
+            told = str(error)
+        sys.stderr.write(f"== {kubectl.namespace}: kubectl {' '.join(command)}\n{told[-20_000:]}\n")
 
 
 def _resource(kind: Kind) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-import boto3
 import numpy as np
 import pyarrow.parquet as pq
 import urllib3
@@ -16,8 +15,6 @@ import urllib3
 from drivetrain.api.decision_log import DECISION_ID
 from examples.renewals.market import Subscribers
 from tests.cluster.forwarding import forwarded
-from tests.cluster.kubectl import Kubectl
-from tests.cluster.release import NAME
 from tests.cluster.teams import Team
 
 
@@ -31,17 +28,9 @@ class Store:
 
     @classmethod
     @contextmanager
-    def of(cls, team: Team, system: Kubectl, project: str) -> Iterator["Store"]:
+    def of(cls, team: Team, project: str) -> Iterator["Store"]:
         """With the team's own key; one connection."""
-        keys = team.secret("s3")
-        with forwarded(system, f"service/{NAME}-s3", 7070) as url:
-            client = boto3.client(
-                "s3",
-                endpoint_url=url,
-                region_name="us-east-1",
-                aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
-                aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
-            )
+        with team.s3() as client:
             yield cls(client, team.name, f"{project}/")
 
     def below(self, prefix: str = "") -> list[str]:

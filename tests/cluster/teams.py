@@ -3,15 +3,18 @@
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from drivetrain.api.documents import Document
+from tests.cluster.clusters import s3_at
+from tests.cluster.forwarding import forwarded
 from tests.cluster.kubectl import Kubectl
-from tests.cluster.release import NAMESPACE, a_namespace, run
+from tests.cluster.release import NAME, NAMESPACE, a_namespace, run
 
 ENABLED = {"drivetrain.dev/enabled": "true", "drivetrain.dev/gateway": "true"}
 PREPARED_SECONDS = 300
@@ -37,6 +40,13 @@ class Team:
         told = run("kubectl", "kustomize", "examples/pool/team-a", seconds=30)
         found: dict[str, Any] = yaml.safe_load(re.sub(r"\bteam-a\b", self.name, told))
         return found
+
+    @contextmanager
+    def s3(self) -> Iterator[Any]:
+        """The evaluation's S3 server with the team's own key; one connection."""
+        keys = self.secret("s3")
+        with forwarded(self.kubectl.within(NAMESPACE), f"service/{NAME}-s3", 7070) as url:
+            yield s3_at(url, keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"])
 
     def secret(self, name: str) -> Mapping[str, str]:
         """The keys of a Secret, as whoever may read it sees them."""

@@ -11,10 +11,10 @@ from drivetrain.api.dossier import Dossier
 from drivetrain.api.v1alpha1.dataset import SecretReference, Store
 from tests.cluster import clusters
 from tests.cluster.clusters import s3_at
-from tests.cluster.conftest import GONE_SECONDS, LABELS
 from tests.cluster.forwarding import forwarded
 from tests.cluster.images import Images
-from tests.cluster.kubectl import Kubectl, KubectlError
+from tests.cluster.kubectl import Kubectl, KubectlError, delete_namespaces
+from tests.cluster.release import a_namespace
 from tests.conformance.cases import Conformance
 from tests.conformance.manifests import KEYS
 from tests.conformance.party import Party
@@ -28,9 +28,9 @@ BUCKET = "conformance"
 @pytest.fixture(scope="module")
 def team(cluster: Kubectl) -> Iterator[Kubectl]:
     """A namespace for all stories."""
-    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": LABELS}})
+    cluster.apply(a_namespace(NAMESPACE, **{"drivetrain.dev/enabled": "true"}))
     yield cluster.within(NAMESPACE)
-    cluster("delete", "namespace", NAMESPACE, seconds=GONE_SECONDS)
+    delete_namespaces(cluster, [NAMESPACE])
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Every fault of faults.py, suffered once by a run or an endpoint of the example on an installed release."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,9 +18,10 @@ from tests.cluster import faults, release
 from tests.cluster.clusters import condition
 from tests.cluster.faults import Scene, reasons, suffer
 from tests.cluster.images import Images
-from tests.cluster.kubectl import Kubectl, KubectlError, until
+from tests.cluster.kubectl import Kubectl, delete_namespaces, tell, until
 from tests.cluster.outside import Caller, Steady, Store
-from tests.cluster.queues import kueue, local_queue
+from tests.cluster.queues import cluster_queue, kueue, local_queue
+from tests.cluster.searches import slow_search
 from tests.cluster.teams import Team, enabled
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
@@ -29,22 +30,7 @@ POOL = "faults"
 BEGUN, TRAINED, SERVED = 240, 420, 420
 SMALL = {"head": {"cpu": "150m", "memory": "4Gi"}}
 GPU_WORKER = {"workers": 1, "resourcesPerWorker": {"cpu": "100m", "memory": "2Gi", "gpu": 1}}
-SLOW_TRIALS = 5
-LONG: Mapping[str, Any] = {
-    "candidates": [
-        {
-            "name": "trees",
-            "estimator": "LightGBM",
-            "parameters": {"n_estimators": 100},
-            # Each takes some seconds and none wins, so that the graph stays small.
-            "search": {
-                "learning_rate": {"choices": [0.000001]},
-                "n_estimators": {"choices": [5000 + number for number in range(SLOW_TRIALS)]},
-            },
-        }
-    ],
-    "tuning": {"algorithm": "Grid", "trials": 1 + SLOW_TRIALS, "seed": 3},
-}
+LONG = slow_search(5)
 """A search that can be disturbed after its first trial and before its last."""
 
 
@@ -70,20 +56,15 @@ def installed(cluster: Kubectl, images: Images) -> Iterator[Installed]:
         return made
 
     quotas = {"cpu": "20", "memory": "64Gi", faults.GPU: "4"}
-    amounts = [{"name": resource, "nominalQuota": quota} for resource, quota in quotas.items()]
-    groups = [{"coveredResources": list(quotas), "flavors": [{"name": POOL, "resources": amounts}]}]
     with release.installed(cluster, images) as system:
         cluster.apply(
             kueue("ResourceFlavor", POOL),
-            kueue("ClusterQueue", POOL, spec={"namespaceSelector": {}, "resourceGroups": groups}),
+            cluster_queue(POOL, quotas, flavor=POOL, namespaceSelector={}),
         )
         try:
             yield Installed(system, team)
         finally:
-            for each in teams:
-                cluster("delete", "namespace", each.namespace, "--ignore-not-found", "--wait=false")
-            for each in teams:
-                cluster("wait", "--for=delete", f"namespace/{each.namespace}", "--timeout=300s", seconds=310)
+            delete_namespaces(cluster, [each.namespace for each in teams])
             for kind in ("clusterqueue", "resourceflavor"):
                 cluster("delete", kind, POOL, "--ignore-not-found", "--wait=false")
 
@@ -112,23 +93,13 @@ def served(installed: Installed) -> Scene:
 
 
 @pytest.fixture(autouse=True)
-def tell(installed: Installed, request: pytest.FixtureRequest) -> Iterator[None]:
+def told_on_failure(installed: Installed, request: pytest.FixtureRequest) -> Iterator[None]:
     """What a person would look at first, when a test fails."""
     failed = request.session.testsfailed
     yield
-    if request.session.testsfailed == failed:
-        return
-    for command in (
-        ("get", "dtp,dtr,dtd,rayjobs,rayclusters,rayservices,workloads,pods,services", "-A", "-o", "wide"),
-        ("get", "dtr,dtd", "-A", "-o", "yaml"),
-        ("get", "events", "-A", "--sort-by=.lastTimestamp"),
-        ("logs", "deploy/drivetrain", "--all-pods", "--tail=120"),
-    ):
-        try:
-            told = installed.system(*command)
-        except KubectlError as error:  # the rest may still tell something
-            told = str(error)
-        sys.stderr.write(f"== kubectl {' '.join(command)}\n{told[-20_000:]}\n")
+    if request.session.testsfailed > failed:
+        details = ("get", "dtr,dtd", "--all-namespaces", "-o", "yaml")
+        tell(installed.system, details, ("logs", "deploy/drivetrain", "--all-pods", "--tail=120"), everywhere=True)
 
 
 def a_training(installed: Installed, team: Team, name: str, **training: Any) -> Scene:
@@ -219,7 +190,7 @@ def goes_on_where_it_was(scene: Scene) -> None:
     last = integer(run, "status", "attempt")
     assert last > 1
     with ExitStack() as stack:
-        store = stack.enter_context(Store.of(Team(scene.team), scene.system, scene.project))
+        store = stack.enter_context(Store.of(Team(scene.team), scene.project))
 
         def kept() -> Dossier | None:
             found = store.below(f"{attempt_key(uid_of(run), last)}/dossier/")
@@ -227,7 +198,7 @@ def goes_on_where_it_was(scene: Scene) -> None:
 
         dossier = until(kept, 90, "the last attempt's dossier is kept")
         assert dossier.ended == "Succeeded"
-        assert "Collection reused" in dossier.log
+        assert "Features reused" in dossier.log, dossier.log
         attempts = [store.below(f"{attempt_key(uid_of(run), number)}/trials/") for number in range(1, last + 1)]
         names = [key.rpartition("/")[2] for keys in attempts for key in keys]
     assert attempts[0], "the first attempt had finished a trial"
@@ -309,7 +280,7 @@ def test_an_endpoint_without_its_store_decides_on_and_loses_no_outcome(
     until(acknowledged, 60, "what was refused is acknowledged when it is reported again")
     assert sorted(calls.reported) == sorted(calls.decided)
     with ExitStack() as stack:
-        store = stack.enter_context(Store.of(Team(served.team), served.system, served.project))
+        store = stack.enter_context(Store.of(Team(served.team), served.project))
         until(lambda: set(calls.decided) <= store.decisions(DECISIONS), 60, "every decision is on the store")
         assert set(calls.reported) <= store.decisions(OUTCOMES)
 

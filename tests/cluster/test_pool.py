@@ -23,7 +23,8 @@ from tests.cluster import buckets, clusters, release, watches
 from tests.cluster.forwarding import forwarded
 from tests.cluster.images import Images
 from tests.cluster.kubectl import Kubectl, until
-from tests.cluster.queues import PRIORITIES, kueue, local_queue
+from tests.cluster.queues import PRIORITIES, cluster_queue, kueue, local_queue
+from tests.cluster.searches import slow_search
 from tests.cluster.teams import Team, enabled
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
@@ -44,22 +45,7 @@ QUICK: Mapping[str, Any] = {
     "tuning": {"algorithm": "Grid", "trials": 1, "parallelTrials": 1, "seed": 3},
 }
 SLOW_TRIALS = 9
-THOROUGH: Mapping[str, Any] = {
-    "candidates": [
-        {
-            "name": "trees",
-            "estimator": "LightGBM",
-            "parameters": {"n_estimators": 100},
-            # Each takes some seconds and none wins, so that the graph stays small.
-            "search": {
-                "learning_rate": {"choices": [0.000001]},
-                "n_estimators": {"choices": [5000 + number for number in range(SLOW_TRIALS)]},
-            },
-        }
-    ],
-    "tuning": {"algorithm": "Grid", "trials": 1 + SLOW_TRIALS, "parallelTrials": 1, "seed": 3},
-    "cluster": {"head": {**HEAD, "gpu": 2}},
-}
+THOROUGH: Mapping[str, Any] = {**slow_search(SLOW_TRIALS), "cluster": {"head": {**HEAD, "gpu": 2}}}
 ON_A_WORKER: Mapping[str, Any] = {
     **QUICK,
     "cluster": {"head": {**HEAD, "cpu": "200m"}},
@@ -77,16 +63,12 @@ def pool(cluster: Kubectl) -> Iterator[None]:
 
     def queue(team: str) -> Document:
         quotas = {"cpu": ONE_CLUSTER, "memory": "32Gi", "nvidia.com/gpu": str(GPUS[team])}
-        resources = [{"name": resource, "nominalQuota": quota} for resource, quota in quotas.items()]
         spec = {
             "cohortName": COHORT,
             "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": team}},
             "preemption": {"withinClusterQueue": "LowerPriority", "reclaimWithinCohort": "LowerPriority"},
-            "resourceGroups": [
-                {"coveredResources": list(quotas), "flavors": [{"name": FLAVOR, "resources": resources}]}
-            ],
         }
-        return kueue("ClusterQueue", team, spec=spec)
+        return cluster_queue(team, quotas, flavor=FLAVOR, **spec)
 
     cluster.apply(
         kueue("ResourceFlavor", FLAVOR),

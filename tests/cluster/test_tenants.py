@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -29,7 +28,7 @@ from tests.cluster.clusters import condition
 from tests.cluster.faults import Scene, serves
 from tests.cluster.forwarding import forwarded
 from tests.cluster.images import Images
-from tests.cluster.kubectl import Kubectl, KubectlError, until
+from tests.cluster.kubectl import Kubectl, KubectlError, delete_namespaces, tell, until
 from tests.cluster.outside import Caller, Store
 from tests.cluster.teams import Team, enabled
 
@@ -137,20 +136,16 @@ def gone_afterwards(cluster: Kubectl, *names: str) -> Iterator[None]:
     try:
         yield
     finally:
-        for name in names:
-            cluster("delete", "namespace", name, "--wait=false")
-        for name in names:
-            cluster("wait", "--for=delete", f"namespace/{name}", "--timeout=300s", seconds=310)
+        delete_namespaces(cluster, names)
 
 
 @pytest.fixture(autouse=True)
-def tell(tenants: Tenants, request: pytest.FixtureRequest) -> Iterator[None]:
+def told_on_failure(tenants: Tenants, request: pytest.FixtureRequest) -> Iterator[None]:
     """What a person would look at first, when a test fails."""
     failed = request.session.testsfailed
     yield
     if request.session.testsfailed > failed:
-        for command in (("get", "dtp,dtr,dtd,rayjobs,rayservices,pods", "-A", "-o", "wide"), ("get", "events", "-A")):
-            sys.stderr.write(f"== kubectl {' '.join(command)}\n{tenants.system(*command)[-20_000:]}\n")
+        tell(tenants.system, everywhere=True)
 
 
 def run_of(team: Team, name: str = RUN) -> Document:
@@ -172,7 +167,7 @@ def digest_of(tenants: Tenants) -> str:
 def what_b_has(tenants: Tenants) -> tuple[object, ...]:
     """B's model, what its run reported, what its endpoint serves, and what is said of both."""
     team, scene = tenants.b.kubectl, tenants.serving
-    with Store.of(tenants.b, tenants.system, "renewals") as store:
+    with Store.of(tenants.b, "renewals") as store:
         keys = store.below(model_key(digest_of(tenants)))
         model = {key: hashlib.sha256(store.get(key)).hexdigest() for key in keys}
     report = team.get(CONFIG_MAP, report_name(TRAINING_RUN.kind, RUN)) or {}
@@ -324,7 +319,7 @@ def test_no_value_of_a_secret_is_told_anywhere(tenants: Tenants) -> None:
     with forwarded(tenants.system, f"service/{release.NAME}-mlflow", 5000) as url:
         found |= Mlflow(url).everything()
     for team in (tenants.a, tenants.b):
-        with Store.of(team, tenants.system, "renewals") as store:
+        with Store.of(team, "renewals") as store:
             found |= {f"{team.name}: {key}": readable(key, store.get(key)) for key in store.below()}
     assert sum("/dossier/" in name for name in found) >= 2
     assert sum("/log/outcomes/" in name for name in found) >= 1
