@@ -171,6 +171,21 @@ def test_where_the_operator_does_not_look_the_test_of_the_release_does_not_wait(
     assert f"add {NAMESPACE} to watchNamespaces" in capsys.readouterr().out
 
 
+def test_a_store_that_cannot_be_reached_is_named_by_the_test_of_the_release(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = first_run()
+    monkeypatch.setattr(script, "REACHED_SECONDS", 0)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it keeps the keys of its first call
+    for name, value in {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret", "MAX_ATTEMPTS": "1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    (port,) = free_ports(1)
+    nowhere = f"http://127.0.0.1:{port}"
+    environment = the_test_pod({"test": {"store": "s3://b/p", "secretName": "mine", "endpoint": nowhere}})
+    assert script.main({**environment}) == 1
+    assert nowhere in capsys.readouterr().out
+
+
 def test_what_the_test_declares_means_something_and_its_rows_are_on_the_store(
     s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -270,7 +270,7 @@ def the_waiting_was_told(seen: watches.Seen) -> None:
     place = r"more needed, .*position \d in its queue"
     for namespace, run, wanted in (
         (NORTH, "steady", rf"waits for 2 nvidia\.com/gpu in queue pool: \d {place}"),
-        (SOUTH, "wide", rf"waits for 0\.35 cpu in queue pool: \d+m {place}"),
+        (SOUTH, "wide", rf"waits for 0\.3 cpu in queue pool: \d+m {place}"),
         (SOUTH, "urgent", r"(?i)inactive|stopped"),
     ):
         whys = seen.whys(namespace, run)

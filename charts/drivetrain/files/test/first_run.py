@@ -16,11 +16,13 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError, HTTPClientError
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 ROWS = 600
 PRICES = (1.0, 1.5, 2.0, 2.5, 3.0)
+REACHED_SECONDS = 60
+"""How long the store may take to be reached: a name server remembers for a while that it did not know its name."""
 
 
 def main(environment: dict[str, str]) -> int:
@@ -36,7 +38,8 @@ def main(environment: dict[str, str]) -> int:
         return 1
     bucket, _, prefix = store.removeprefix("s3://").partition("/")
     key = "/".join(part for part in (prefix.strip("/"), "source", "visits.csv") if part)
-    upload(environment, bucket, key)
+    if not uploaded(environment, bucket, key):
+        return 1
     project = json.loads(Path(environment["TEST_PROJECT"]).read_text())
     project["metadata"] = {"name": environment["TEST_NAME"], "namespace": namespace}
     data = project["spec"]["data"]
@@ -51,6 +54,21 @@ def main(environment: dict[str, str]) -> int:
 
 
 PLACE = {"endpoint": "TEST_ENDPOINT", "region": "TEST_REGION"}
+
+
+def uploaded(environment: dict[str, str], bucket: str, key: str) -> bool:
+    """Upload the visits as soon as the store can be reached; return whether they are there, or say why not."""
+    deadline = time.monotonic() + REACHED_SECONDS
+    while True:
+        try:
+            upload(environment, bucket, key)
+        except (ConnectTimeoutError, EndpointConnectionError, HTTPClientError) as error:
+            if time.monotonic() >= deadline:
+                print(f"The store could not be reached from this namespace for {REACHED_SECONDS} s: {error}")
+                return False
+        else:
+            return True
+        time.sleep(2)
 
 
 def upload(environment: dict[str, str], bucket: str, key: str) -> None:
