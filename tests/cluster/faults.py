@@ -385,6 +385,12 @@ def serves(scene: Scene) -> bool:
     return condition(found, "Ready").get("status") == "True" and not condition(found, "Degraded")
 
 
+def rolls_out(scene: Scene) -> bool:
+    """Whether a candidate is at a step of its rollout, and the endpoint serves."""
+    candidate = scene.serving.candidate
+    return candidate is not None and candidate.phase == "Weighted" and serves(scene)
+
+
 OPERATOR_KILLED = Fault(
     "the leading operator is killed",
     begin=kill_leader,

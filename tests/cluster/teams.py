@@ -18,6 +18,8 @@ from tests.cluster.release import NAME, NAMESPACE, a_namespace, run
 
 ENABLED = {"drivetrain.dev/enabled": "true", "drivetrain.dev/gateway": "true"}
 PREPARED_SECONDS = 300
+SMALL = {"head": {"cpu": "150m", "memory": "4Gi"}}
+"""A Ray cluster of which a test node takes several."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Every fault of faults.py, suffered once by a run or an endpoint of the example on an installed release."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +14,7 @@ from drivetrain.api.kinds import CLUSTER_QUEUE, POD, RAY_CLUSTER, RAY_JOB, RAY_S
 from drivetrain.api.layout import DECISIONS, OUTCOMES
 from drivetrain.api.layout import attempt as attempt_key
 from drivetrain.api.names import OWNER_UID_LABEL
+from drivetrain.controller.core.run_progress import READY_WITHIN
 from tests.cluster import faults, release
 from tests.cluster.clusters import condition
 from tests.cluster.faults import Scene, reasons, suffer
@@ -22,13 +23,12 @@ from tests.cluster.kubectl import Kubectl, delete_namespaces, tell, until
 from tests.cluster.outside import Caller, Steady, Store
 from tests.cluster.queues import cluster_queue, kueue, local_queue
 from tests.cluster.searches import slow_search
-from tests.cluster.teams import Team, enabled
+from tests.cluster.teams import SMALL, Team, enabled
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
 
 POOL = "faults"
 BEGUN, TRAINED, SERVED = 240, 420, 420
-SMALL = {"head": {"cpu": "150m", "memory": "4Gi"}}
 GPU_WORKER = {"workers": 1, "resourcesPerWorker": {"cpu": "100m", "memory": "2Gi", "gpu": 1}}
 LONG = slow_search(5)
 """A search that can be disturbed after its first trial and before its last."""
@@ -84,11 +84,7 @@ def served(installed: Installed) -> Scene:
     team.kubectl.apply(project)
     scene = Scene(team.kubectl, installed.system, "renewals", pool=POOL)
 
-    def rolls_out() -> bool:
-        candidate = scene.serving.candidate
-        return candidate is not None and candidate.phase == "Weighted" and faults.serves(scene)
-
-    until(rolls_out, TRAINED + SERVED, "version 1 is at the first step of its rollout")
+    until(lambda: faults.rolls_out(scene), TRAINED + SERVED, "version 1 is at the first step of its rollout")
     return scene
 
 
@@ -228,6 +224,26 @@ def test_a_run_that_never_gets_its_gpus_names_them_when_its_deadline_is_over(
         scene.team.patch(TRAINING_RUN, scene.run, {"spec": {"deadline": "10s"}})
         until(lambda: condition(scene.training, "Failed"), 60, "the deadline is over")
 
+    failed = fails_without_gpus(scene, ends)
+    assert failed["reason"] == "DeadlineExceeded"
+
+
+@pytest.mark.timeout(1800)
+def test_an_attempt_that_never_gets_its_gpus_names_them_when_it_should_have_run(
+    installed: Installed, trainers: Team
+) -> None:
+    scene = a_training(installed, trainers, "patient", scaling=GPU_WORKER, attempts=1)
+    fails_by = READY_WITHIN.total_seconds() + 60
+
+    failed = fails_without_gpus(
+        scene, lambda: until(lambda: condition(scene.training, "Failed"), fails_by, "its only attempt has failed")
+    )
+    assert failed["reason"] == "AttemptsExhausted"
+    assert f"the job did not run {READY_WITHIN} after it got its resources" in failed["message"]
+
+
+def fails_without_gpus(scene: Scene, ends: Callable[[], object]) -> Mapping[str, Any]:
+    """The condition of a run that nodes without GPUs keep waiting until it `ends`; it names them and leaves no Pod."""
     fault = replace(
         faults.NODES_WITHOUT_GPUS,
         shown_within=BEGUN + TRAINED,
@@ -236,8 +252,8 @@ def test_a_run_that_never_gets_its_gpus_names_them_when_its_deadline_is_over(
     )
     suffer(fault, scene, ends)
     failed = condition(scene.training, "Stalled")
-    assert failed["reason"] == "DeadlineExceeded"
     assert f"Insufficient {faults.GPU}" in failed["message"]
+    return failed
 
 
 def test_an_endpoint_comes_back_with_its_rollout_after_its_ray_head_was_killed(

@@ -25,18 +25,17 @@ from drivetrain.api.layout import model as model_key
 from drivetrain.api.names import OWNER_UID_LABEL, RETRAIN_ANNOTATION, account_name, ledger_name, report_name
 from tests.cluster import clusters, release
 from tests.cluster.clusters import condition
-from tests.cluster.faults import Scene, serves
+from tests.cluster.faults import Scene, rolls_out, serves
 from tests.cluster.forwarding import forwarded
 from tests.cluster.images import Images
 from tests.cluster.kubectl import Kubectl, KubectlError, delete_namespaces, tell, until
 from tests.cluster.outside import Caller, Store
-from tests.cluster.teams import Team, enabled
+from tests.cluster.teams import SMALL, Team, enabled
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
 
 A, B = "tenant-a", "tenant-b"
 RUN, SECOND = "renewals-1", "renewals-2"
-SMALL = {"head": {"cpu": "150m", "memory": "4Gi"}}
 TRAINED = 600
 DENIED, FORBIDDEN, OK = "AccessDenied", "403", ("OK", "200")
 SHORTEST = 8
@@ -150,11 +149,6 @@ def told_on_failure(tenants: Tenants, request: pytest.FixtureRequest) -> Iterato
 
 def run_of(team: Team, name: str = RUN) -> Document:
     return team.kubectl.get(TRAINING_RUN, name) or {}
-
-
-def rolls_out(scene: Scene) -> bool:
-    candidate = scene.serving.candidate
-    return candidate is not None and candidate.phase == "Weighted" and serves(scene)
 
 
 def digest_of(tenants: Tenants) -> str:

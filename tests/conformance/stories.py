@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from drivetrain.api.documents import Document, documents, labels_of, mapping, name_of, namespace_of, text
 from drivetrain.api.dossier import Dossier
 from drivetrain.api.kinds import POD, RAY_CLUSTER, RAY_JOB, RAY_SERVICE, Ref
-from drivetrain.api.names import CLUSTER_LABEL
+from drivetrain.api.names import CLUSTER_LABEL, NODE_TYPE_LABEL
 from drivetrain.controller.cluster.access import from_kubeconfig
 from drivetrain.controller.cluster.kubernetes import connect
 from drivetrain.controller.cluster.port import Cluster
@@ -16,7 +16,7 @@ from tests.conformance import manifests
 from tests.conformance.chronicle import Chronicle, Moment
 from tests.conformance.party import Party
 
-HEAD = {"ray.io/node-type": "head"}
+HEAD = {NODE_TYPE_LABEL: "head"}
 STARTS, ENDS, GOES = 240.0, 120.0, 120.0
 """Seconds: several Ray heads start side by side on two cores."""
 MANAGER = "conformance"

@@ -26,6 +26,8 @@ from drivetrain.api.names import QUEUE_LABEL, REVISION_LABEL
 from tests.support.fake_cluster import FakeCluster
 from tests.support.ray_programs import Driver, Replica, Script, Site, Store
 
+ENDED = ("Complete", "Failed")
+
 
 class RayWorld:
     """All of it; `step` moves everything once."""
@@ -86,7 +88,7 @@ class RayWorld:
             self._workload(workload, admitted=False)
         elif text(workload, "metadata", "labels", "kueue.x-k8s.io/job-uid") != uid_of(job):
             self.cluster.remove(ref, "kueue")
-        elif text(job, "status", "jobDeploymentStatus") in ("Complete", "Failed"):
+        elif text(job, "status", "jobDeploymentStatus") in ENDED:
             if not any(text(each, "type") == "Finished" for each in documents(workload, "status", "conditions")):
                 self._finish(workload, now)
         elif (
@@ -107,7 +109,7 @@ class RayWorld:
             workload = self.cluster.read(Ref(WORKLOAD, namespace_of(job), f"rayjob-{name_of(job)}"))
             if workload is None or value(job, "spec", "suspend") is not False:
                 continue
-            if text(job, "status", "jobDeploymentStatus") in ("Complete", "Failed"):
+            if text(job, "status", "jobDeploymentStatus") in ENDED:
                 continue
             self._workload(workload, admitted=False, evicted=True)
             self._set_suspend(job, True)
@@ -143,7 +145,7 @@ class RayWorld:
             return
         phase, cluster = text(job, "status", "jobDeploymentStatus"), text(job, "status", "rayClusterName")
         queued = bool(labels_of(job).get(QUEUE_LABEL))
-        if phase in ("Complete", "Failed"):
+        if phase in ENDED:
             return
         if value(job, "spec", "suspend") is True or (queued and value(job, "spec", "suspend") is None):
             if phase not in ("", "Suspended"):
