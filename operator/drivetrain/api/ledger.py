@@ -91,6 +91,8 @@ class RunLedger(ApiModel):
     part: Literal["", "p", "t"] = ""
     """Of an attempt that asks for GPUs: p prepares the data without them, t trains; t without a start: p is done."""
     attempt_started_at: datetime | None = None
+    next_attempt_at: datetime | None = None
+    """Not before then: what the last attempt could not reach gets time to come back."""
     active_seconds: float = 0
     """Time that earlier incarnations held quota; the deadline counts it."""
     active_since: datetime | None = None

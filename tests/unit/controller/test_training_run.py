@@ -247,7 +247,7 @@ def test_the_next_attempt_waits_until_every_pod_of_the_last_is_gone() -> None:
     bench = RunBench()
     bench.running()
     bench.pod("head")
-    bench.tell(result={"state": "Failed", "reason": "StoreUnavailable", "message": "503"})
+    bench.tell(result={"state": "Failed", "reason": "HeadLost", "message": ""})
     bench.look()
     assert bench.cluster.find(RAY_JOB) == ()
     assert bench.record.attempt == 1
@@ -281,7 +281,7 @@ def test_attempts_that_fail_one_after_the_other_stall_the_run() -> None:
     bench = RunBench(attempts=2)
     bench.running()
     for attempt in (1, 2):
-        bench.tell(attempt=attempt, result={"state": "Failed", "reason": "StoreUnavailable", "message": "503"})
+        bench.tell(attempt=attempt, result={"state": "Failed", "reason": "DriverFailed", "message": "no space left"})
         bench.look()
         bench.look()
         if attempt == 1:
@@ -290,8 +290,36 @@ def test_attempts_that_fail_one_after_the_other_stall_the_run() -> None:
     stalled = bench.said("Stalled")
     assert stalled is not None
     assert stalled[1] == "AttemptsExhausted"
-    assert "StoreUnavailable: 503" in stalled[2]
+    assert "DriverFailed: no space left" in stalled[2]
     assert bench.cluster.find(RAY_JOB) == ()
+
+
+@pytest.mark.parametrize("reason", ["StoreUnavailable", "TrackingFailed"])
+def test_what_a_run_could_not_reach_gets_longer_each_time_to_come_back_before_the_next_attempt(reason: str) -> None:
+    bench = RunBench(attempts=4)
+    bench.running()
+    failed = {"state": "Failed", "reason": reason, "message": "no answer"}
+    for attempt, minutes in ((1, 1), (2, 5), (3, 15)):
+        due = bench.now + timedelta(minutes=minutes)
+        bench.tell(attempt=attempt, result=failed)
+        bench.look()
+        bench.look()
+        told = f"The next attempt begins at {due:%H:%M:%S} UTC. Attempt {attempt}: {reason}: no answer"
+        assert bench.said("Reconciling") == ("True", "Restarting", told)
+        bench.pass_time(minutes=minutes, seconds=-10)
+        assert bench.look() == timedelta(seconds=10)
+        assert bench.record.attempt == attempt
+        bench.pass_time(seconds=10)
+        bench.look()
+        assert bench.record.attempt == attempt + 1
+        bench.job("Running", attempt=attempt + 1)
+        bench.look()
+    bench.tell(attempt=4, result=failed)
+    bench.look()
+    bench.look()
+    stalled = bench.said("Stalled")
+    assert stalled is not None
+    assert stalled[1] == "AttemptsExhausted"
 
 
 def test_an_unsupported_ray_stalls_a_run_before_anything_is_made() -> None:

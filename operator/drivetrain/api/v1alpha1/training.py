@@ -251,9 +251,10 @@ class TrainingTemplate(ApiModel):
     queue: Queue | None = None
     """The queue that admits the run; none when absent."""
     attempts: int = Field(default=3, ge=1, le=10)
-    """How often the work may start before the run fails; evictions do not count."""
+    """How often the work may start before the run fails; evictions do not count. After an attempt that could not reach
+    the store or MLflow the next one waits: 1 minute, then 5, then 15."""
     deadline: Duration = timedelta(hours=24)
-    """Longest time from creation to the end, waiting for quota excepted."""
+    """Longest time that all attempts together hold resources."""
     ttl_after_finished: Duration | None = None
     """Age after its end at which the run is deleted; kept when absent."""
 

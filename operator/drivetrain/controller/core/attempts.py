@@ -17,6 +17,9 @@ FORMER_CLUSTERS = 20
 FAILURES = 10
 LOST_AFTER = timedelta(minutes=5)
 """How long past its grace a Pod on a lost node still blocks the next attempt."""
+OUTAGES = ("StoreUnavailable", "TrackingFailed")
+"""What an attempt fails of that the next one, at once, would most likely fail of too."""
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=1), timedelta(minutes=15)
 MOUNTED_WITHIN = timedelta(seconds=30)
 """How long a Pod on its node may wait for its volumes and network before what it mounts is named."""
 _CREATING = ("ContainerCreating", "PodInitializing")
@@ -29,7 +32,12 @@ def is_open(ledger: RunLedger) -> bool:
 
 def used_up(ledger: RunLedger, attempts: int) -> bool:
     """Whether all counted attempts are spent."""
-    return ledger.attempt - ledger.uncounted >= attempts
+    return counted(ledger) >= attempts
+
+
+def counted(ledger: RunLedger) -> int:
+    """How many attempts are spent."""
+    return ledger.attempt - ledger.uncounted
 
 
 def started(ledger: RunLedger, now: datetime, *, queued: bool, part: Literal["", "p"] = "") -> RunLedger:
@@ -59,6 +67,7 @@ def _opened(ledger: RunLedger, now: datetime, *, queued: bool) -> RunLedger:
             "cluster": None,
             "former_clusters": _former(ledger),
             "attempt_started_at": now,
+            "next_attempt_at": None,
             "active_since": None if queued else now,
             "waiting_since": now if queued else None,
         }
@@ -131,6 +140,12 @@ def closed(ledger: RunLedger, now: datetime, gpus: int, *, failure: str | None) 
         return ledger.model_copy(update={"uncounted": ledger.uncounted + 1})
     failures = (*ledger.failures, clipped(f"Attempt {ledger.attempt}: {failure}"))[-FAILURES:]
     return ledger.model_copy(update={"failures": failures})
+
+
+def paused(ledger: RunLedger, now: datetime) -> RunLedger:
+    """Put off the next attempt of a closed one: 1, 5, then 15 minutes, by the attempts that are spent."""
+    pause = min(FIRST_PAUSE * 5 ** (counted(ledger) - 1), LONGEST_PAUSE)
+    return ledger.model_copy(update={"next_attempt_at": now + pause})
 
 
 def finished(

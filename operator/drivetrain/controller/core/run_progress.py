@@ -73,8 +73,8 @@ def progress(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
 
     1. a finished run stays as it is; a cancelled one finishes;
     2. an open attempt is followed, and closed when it failed, was suspended or was taken away;
-    3. otherwise the next attempt opens, or the second part of this one, once nothing of the last job is left, until
-       all attempts are used up.
+    3. otherwise the next attempt opens, or the second part of this one, once nothing of the last job is left and what
+       it could not reach had time to come back, until all attempts are used up.
     """
     if ledger.finished:
         return _given_back(ledger, facts, now)
@@ -95,6 +95,8 @@ def progress(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
             message=f"{ledger.failures[-1]} No attempts are left." if ledger.failures else "No attempts are left.",
         )
     if facts.jobs or attempts.blocking(facts.pods, now):
+        return ledger
+    if ledger.next_attempt_at is not None and now < ledger.next_attempt_at:
         return ledger
     if attempts.is_prepared(ledger):
         return attempts.continued(ledger, now, queued=facts.queued)
@@ -201,7 +203,8 @@ def _settle(ledger: RunLedger, facts: RunFacts, result: RunResult, now: datetime
         return attempts.prepared(ledger, now, facts.gpus)
     if result.state == "Failed":
         if not result.permanent:
-            return attempts.closed(ledger, now, facts.gpus, failure=f"{reason}: {result.message}")
+            ledger = attempts.closed(ledger, now, facts.gpus, failure=f"{reason}: {result.message}")
+            return attempts.paused(ledger, now) if reason in attempts.OUTAGES else ledger
         return attempts.finished(ledger, now, state="Failed", reason=reason, message=result.message)
     version = None
     if result.version and result.digest:

@@ -275,6 +275,8 @@ def _wake_after(facts: RunFacts, ledger: RunLedger, now: datetime) -> timedelta 
         times += [due for due in map(attempts.mount_due, facts.attempt_pods) if due is not None and due > now]
     elif not facts.run.spec.suspend:
         times.append(now + RETRY)
+        if ledger.next_attempt_at is not None and ledger.next_attempt_at > now:
+            times.append(ledger.next_attempt_at)
     return max(min(times) - now, timedelta(seconds=1)) if times else None
 
 
@@ -355,6 +357,8 @@ def _between(facts: RunFacts, ledger: RunLedger, now: datetime) -> Fact:
     waits = f"Waiting for {len(left)} objects of the last attempt to go, {name_of(left[0])} first. " if left else ""
     if attempts.is_prepared(ledger):
         return Fact("Prepared", f"{waits}The data is ready; the job that asks for GPUs is next.")
+    if not left and (at := ledger.next_attempt_at) is not None:
+        waits = f"The next attempt begins at {at:%H:%M:%S} UTC. "
     return Fact("Restarting" if ledger.attempt else "Starting", f"{waits}{last}")
 
 
