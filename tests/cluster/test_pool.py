@@ -26,6 +26,7 @@ from tests.cluster.kubectl import Kubectl, until
 from tests.cluster.queues import PRIORITIES, cluster_queue, kueue, local_queue
 from tests.cluster.searches import slow_search
 from tests.cluster.teams import Team, enabled
+from tests.cluster.tracking import Mlflow
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
 
@@ -301,12 +302,11 @@ def the_preempted_run_ended_as_the_undisturbed_one(
 
 def mlflow_holds_the_same(system: Kubectl, steady: Document, twin: Document) -> None:
     """What both runs logged, but for the times that were measured."""
-    with forwarded(system, "service/drivetrain-mlflow", 5000) as url:
+    with Mlflow.of(system) as mlflow:
 
         def logged(run: Document) -> dict[str, float]:
-            address = f"{url}/api/2.0/mlflow/runs/get?run_id={text(run, 'status', 'mlflowRun')}"
-            found = json.load(urllib.request.urlopen(address, timeout=20))["run"]["data"]["metrics"]
-            return {each["key"]: each["value"] for each in found if not each["key"].startswith("latency")}
+            found = mlflow.metrics(text(run, "status", "mlflowRun"))
+            return {metric: last for metric, last in found.items() if not metric.startswith("latency")}
 
         assert logged(steady) == logged(twin)
         assert "rmse" in logged(steady)

@@ -31,12 +31,12 @@ from tests.cluster import audit, inventory
 from tests.cluster.clusters import condition
 from tests.cluster.customers import Customers, customers
 from tests.cluster.faults import OF_AN_ENDPOINT, Scene, suffer
-from tests.cluster.forwarding import forwarded
 from tests.cluster.gitops import TRACKING, Player
 from tests.cluster.images import Images
 from tests.cluster.kubectl import Kubectl, tell, until
-from tests.cluster.release import NAME, ROOT, of_images, run, uninstalled
+from tests.cluster.release import ROOT, of_images, run, uninstalled
 from tests.cluster.teams import Team
+from tests.cluster.tracking import Mlflow
 
 PROJECT = "renewals"
 COMMAND_SECONDS, PROMOTED_SECONDS, REJECTED_SECONDS, NOTICED_SECONDS = 400, 240, 360, 180
@@ -172,13 +172,8 @@ def it_was_queued_and_registered(team: Kubectl, system: Kubectl) -> None:
     assert text(workload, "spec", "queueName") == "pool"
     finished = ("get", "workloads", "-o", "jsonpath={.items[*].status.conditions[?(@.type=='Finished')].reason}")
     assert until(lambda: team(*finished), 60, "Kueue has its quota back") == "Succeeded"
-    with forwarded(system, f"service/{NAME}-mlflow", 5000) as url:
-        name = f"{team.namespace}.{PROJECT}"
-        told = run("curl", "-sS", "--fail-with-body", f"{url}{REGISTERED}?name={name}&version=1", seconds=30)
-    assert json.loads(told)["model_version"]["run_id"] == text(found, "status", "mlflowRun")
-
-
-REGISTERED = "/api/2.0/mlflow/model-versions/get"
+    with Mlflow.of(system) as mlflow:
+        assert mlflow.run_of(f"{team.namespace}.{PROJECT}", "1") == text(found, "status", "mlflowRun")
 
 
 def stable(team: Team) -> str:

@@ -13,11 +13,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import urllib3
 
 from drivetrain.api.documents import Document, documents, name_of, namespace_of, text, texts, uid_of
 from drivetrain.api.kinds import CONFIG_MAP, DRIVETRAIN_PROJECT, POD, TRAINING_RUN
@@ -26,11 +24,11 @@ from drivetrain.api.names import OWNER_UID_LABEL, RETRAIN_ANNOTATION, account_na
 from tests.cluster import clusters, release
 from tests.cluster.clusters import condition
 from tests.cluster.faults import Scene, rolls_out, serves
-from tests.cluster.forwarding import forwarded
 from tests.cluster.images import Images
 from tests.cluster.kubectl import Kubectl, KubectlError, delete_namespaces, tell, until
 from tests.cluster.outside import Caller, Store
 from tests.cluster.teams import SMALL, Team, enabled
+from tests.cluster.tracking import Mlflow
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
 
@@ -225,13 +223,12 @@ def intrusion(tenants: Tenants) -> dict[str, str]:
 def test_what_a_team_changes_in_a_shared_mlflow_changes_nothing_that_another_serves(tenants: Tenants) -> None:
     before = what_b_has(tenants)
     name = f"{B}.renewals"
-    with forwarded(tenants.system, f"service/{release.NAME}-mlflow", 5000) as url:
-        mlflow = Mlflow(url)
+    with Mlflow.of(tenants.system) as mlflow:
         own = mlflow.version(name, "approved")
         false = mlflow.registered(name, source=f"s3://{A}/another")
-        mlflow.post("registered-models/alias", {"name": name, "alias": "approved", "version": false})
-        mlflow.post("model-versions/set-tag", {"name": name, "version": own, "key": "drivetrain.digest", "value": "0"})
-        mlflow.post("model-versions/set-tag", {"name": name, "version": own, "key": "drivetrain.gates", "value": "[]"})
+        mlflow.post("registered-models/alias", name=name, alias="approved", version=false)
+        mlflow.post("model-versions/set-tag", name=name, version=own, key="drivetrain.digest", value="0")
+        mlflow.post("model-versions/set-tag", name=name, version=own, key="drivetrain.gates", value="[]")
         assert mlflow.version(name, "approved") == false, "this MLflow asks nobody who they are"
         assert what_b_has(tenants) == before
 
@@ -245,51 +242,6 @@ def test_what_a_team_changes_in_a_shared_mlflow_changes_nothing_that_another_ser
     with Caller.of(tenants.b, "renewals") as calls:
         calls.decide(5)
     assert calls.asked == [200]
-
-
-@dataclass(frozen=True, slots=True)
-class Mlflow:
-    """The REST API as anybody may call it who reaches it."""
-
-    url: str
-
-    def post(self, path: str, body: Mapping[str, object]) -> Any:
-        """An answer. Fails when it is refused."""
-        return self._ask("POST", path, body)
-
-    def version(self, name: str, alias: str) -> str:
-        """The version that an alias points to."""
-        found = self._ask("GET", "registered-models/alias", {"name": name, "alias": alias})
-        return str(found["model_version"]["version"])
-
-    def registered(self, name: str, source: str) -> str:
-        """Registers a version of somebody's model."""
-        found = self.post("model-versions/create", {"name": name, "source": source})
-        return str(found["model_version"]["version"])
-
-    def everything(self) -> dict[str, bytes]:
-        """All experiments, runs, models and versions, as JSON."""
-        experiments = self.post("experiments/search", {"max_results": 1000})
-        ids = [each["experiment_id"] for each in experiments["experiments"]]
-        found = {
-            "experiments": experiments,
-            "runs": self.post("runs/search", {"experiment_ids": ids, "max_results": 1000}),
-            "models": self._ask("GET", "registered-models/search", {"max_results": "1000"}),
-            "versions": self._ask("GET", "model-versions/search", {"max_results": "1000"}),
-        }
-        assert len(found["runs"]["runs"]) >= 2, "both teams' runs are recorded"
-        return {f"MLflow's {name}": json.dumps(part).encode() for name, part in found.items()}
-
-    def _ask(self, method: str, path: str, body: Mapping[str, object]) -> Any:
-        address = f"{self.url}/api/2.0/mlflow/{path}"
-        if method == "GET":
-            answer = urllib3.request(
-                method, address, fields={key: str(value) for key, value in body.items()}, timeout=30.0
-            )
-        else:
-            answer = urllib3.request(method, address, json=body, timeout=30.0)
-        assert answer.status == 200, f"{path}: {answer.data[:300]!r}"
-        return answer.json()
 
 
 def test_no_value_of_a_secret_is_told_anywhere(tenants: Tenants) -> None:
@@ -310,8 +262,9 @@ def test_no_value_of_a_secret_is_told_anywhere(tenants: Tenants) -> None:
     assert b"Deployment done" in heard, "the trained run's log is there"
     for namespace in (A, B, release.NAMESPACE):
         found |= everything_but_secrets(tenants.system.within(namespace))
-    with forwarded(tenants.system, f"service/{release.NAME}-mlflow", 5000) as url:
-        found |= Mlflow(url).everything()
+    with Mlflow.of(tenants.system) as mlflow:
+        found |= mlflow.everything()
+    assert len(json.loads(found["MLflow's runs"])["runs"]) >= 2, "both teams' runs are recorded"
     for team in (tenants.a, tenants.b):
         with Store.of(team, "renewals") as store:
             found |= {f"{team.name}: {key}": readable(key, store.get(key)) for key in store.below()}
