@@ -171,13 +171,14 @@ def test_a_run_whose_ray_head_is_killed_goes_on_in_its_next_attempt_without_repe
     goes_on_where_it_was(scene)
 
 
-def test_a_run_whose_store_is_away_for_a_minute_goes_on_in_another_attempt(
+def test_a_run_whose_store_is_away_for_a_minute_needs_only_one_more_attempt(
     installed: Installed, trainers: Team
 ) -> None:
     scene = a_training(installed, trainers, "stranded", **LONG)
     until(lambda: has_tried(scene), BEGUN + TRAINED, "a trial is finished")
     told("S3 away from a run", suffer(faults.STORE_AWAY_FROM_RUN, scene))
     goes_on_where_it_was(scene)
+    assert integer(scene.training, "status", "attempt") == 2
 
 
 def goes_on_where_it_was(scene: Scene) -> None:
