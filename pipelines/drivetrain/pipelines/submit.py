@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ import aiohttp
 
 from drivetrain.api.canonical import canonical_json
 from drivetrain.api.dossier import TRIALS_LIMIT, Dossier, Ending, JobRecord, TriedModel
-from drivetrain.api.errors import DrivetrainError
+from drivetrain.api.errors import DrivetrainError, StoreError
 from drivetrain.api.layout import attempt as attempt_key
 from drivetrain.api.layout import dossier as dossier_key
 from drivetrain.api.names import ATTEMPT_ENV, SPEC_ENV
@@ -49,6 +50,8 @@ class Patience:
     pause: float = 2
     last_look: float = 2
     """For Ray's record of the job, when told to stop."""
+    store: float = 60
+    """Until a store that does not answer is given up, unless told to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +184,23 @@ class Archive:
         return TriedModel(candidate=record["candidate"], metrics=record["metrics"], seconds=record["seconds"])
 
 
+async def insist(keep: Callable[[], str], *, patience: Patience, stop: asyncio.Event) -> None:
+    """Keeps the dossier, again and again while the store does not answer and nobody says to stop."""
+    now = asyncio.get_running_loop().time
+    until = now() + patience.store
+    while True:
+        last = stop.is_set() or now() >= until
+        try:
+            _LOG.info("the dossier is %s", keep())
+            return
+        except StoreError as error:
+            _LOG.error("the dossier cannot be kept: %s", error)
+            if last or error.reason != "StoreUnavailable":
+                return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), patience.pause)
+
+
 def archive_from(env: Mapping[str, str]) -> Archive:
     """The archive of the run whose spec is mounted. Raises StoreError when there are no credentials."""
     spec = RunSpec.model_validate_json(Path(env[SPEC_ENV]).read_bytes())
@@ -188,19 +208,17 @@ def archive_from(env: Mapping[str, str]) -> Archive:
 
 
 async def _main(env: Mapping[str, str], entrypoint: str, clock: Callable[[], datetime]) -> int:
-    stop = asyncio.Event()
+    patience, stop = Patience(), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     submission = env[SUBMISSION_ENV]
     archive = archive_from(env)  # now: what is mounted may go with the cluster, and the end may leave no time
     transcript = Transcript(secret_values(env), _show)
     async with aiohttp.ClientSession() as session:
         api = JobsApi(session, env[ADDRESS_ENV], env.get(TOKEN_ENV, ""))
-        outcome = await run(api, submission, entrypoint, transcript, patience=Patience(), stop=stop)
+        outcome = await run(api, submission, entrypoint, transcript, patience=patience, stop=stop)
     _LOG.info("%s: %s", submission, " ".join(part for part in (outcome.ended, outcome.message) if part))
-    try:
-        _LOG.info("the dossier is %s", archive.keep(submission, outcome, transcript, clock()))
-    except DrivetrainError as error:
-        _LOG.error("the dossier cannot be kept: %s", error)
+    at = clock()
+    await insist(lambda: archive.keep(submission, outcome, transcript, at), patience=patience, stop=stop)
     if outcome.ended == "Terminated":
         return 128 + signal.SIGTERM
     return 1 if outcome.ended == "NotSubmitted" else 0

@@ -12,15 +12,16 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from drivetrain.api.dossier import Dossier
+from drivetrain.api.errors import StoreError
 from drivetrain.api.layout import dossier as dossier_key
 from drivetrain.pipelines.jobs_api import JobsApi
-from drivetrain.pipelines.submit import Archive, Outcome, Patience, run
+from drivetrain.pipelines.submit import Archive, Outcome, Patience, insist, run
 from drivetrain.pipelines.transcript import HIDDEN, Transcript, secret_values
 from drivetrain.store import DirectoryStore
 from tests.support.ray_head import TOKEN, Head
 
 JOB = "shop-1-a1-abcde"
-QUICK = Patience(submission=5, silence=0.2, pause=0.01, last_look=0.2)
+QUICK = Patience(submission=5, silence=0.2, pause=0.01, last_look=0.2, store=5)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
@@ -160,3 +161,42 @@ async def test_the_dossier_joins_log_record_and_newest_trials_and_holds_no_secre
     assert kept.log == f"it said {HIDDEN}\n"
     assert kept.job is not None
     assert kept.job.message == f"it said {HIDDEN}"
+
+
+class Troubled:
+    """A store that fails so many times, and then keeps what it is told."""
+
+    def __init__(self, times: int, reason: str = "StoreUnavailable") -> None:
+        self.asked = 0
+        self._times, self._reason = times, reason
+
+    def keep(self) -> str:
+        self.asked += 1
+        if self.asked <= self._times:
+            raise StoreError(self._reason, "The store did not answer.")
+        return "s3://shop/dossier"
+
+
+async def test_a_store_that_comes_back_gets_the_dossier() -> None:
+    store = Troubled(times=3)
+    await insist(store.keep, patience=QUICK, stop=asyncio.Event())
+    assert store.asked == 4
+
+
+async def test_a_store_that_does_not_come_back_is_given_up() -> None:
+    store = Troubled(times=10**9)
+    await insist(store.keep, patience=Patience(store=0.05, pause=0.01), stop=asyncio.Event())
+    assert store.asked > 1
+
+
+async def test_a_store_that_refuses_the_dossier_is_not_asked_again() -> None:
+    store = Troubled(times=1, reason="CredentialsRejected")
+    await insist(store.keep, patience=QUICK, stop=asyncio.Event())
+    assert store.asked == 1
+
+
+async def test_a_submitter_that_is_told_to_stop_tries_its_store_once() -> None:
+    store, stop = Troubled(times=10**9), asyncio.Event()
+    stop.set()
+    await insist(store.keep, patience=QUICK, stop=stop)
+    assert store.asked == 1
