@@ -70,6 +70,8 @@ class Script:
     """Run to a result other than approval."""
     flaky: dict[str, int] = field(default_factory=dict)
     """Run to the number of attempts that crash before it succeeds."""
+    stranded: dict[str, int] = field(default_factory=dict)
+    """Run to the number of attempts that do not reach the store."""
     stages: int = 3
     drifts_after: dict[str, int] = field(default_factory=dict)
     """Model version to the outcomes after which its calibration drifts severely."""
@@ -116,6 +118,10 @@ class Driver:
         done = self.site.store.work.get(self.run_uid, 0)
         if done >= 1 and self.site.script.flaky.get(self.run, 0) >= self.attempt:
             self.ended = "crashed"
+            return
+        if done >= 1 and self.site.script.stranded.get(self.run, 0) >= self.attempt:
+            self._report(now, done, RunResult(state="Failed", reason="StoreUnavailable", message="It did not answer."))
+            self.ended = "failed"
             return
         if done < (DATA_STAGES if self._prepares else self.site.script.stages):
             self.site.store.commits.append((self.run_uid, *self._claim))

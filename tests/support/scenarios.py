@@ -63,6 +63,15 @@ def queued(world: World) -> Iterator[bool]:
     yield True
 
 
+def stranded(world: World) -> Iterator[bool]:
+    """A run does not reach its store twice, waits a minute and then five, and ends approved."""
+    world.declare(a_quick_project().without_serving().with_field("spec.training.attempts", 5))
+    while not world.run_ledger("shop-1").finished:
+        yield False
+    assert world.run_ledger("shop-1").finished == "Approved"
+    yield True
+
+
 def with_gpus(world: World) -> Iterator[bool]:
     """A run with GPUs prepares without them, waits for them, is evicted in both parts, crashes once, ends approved."""
     project = a_quick_project().without_serving().with_field("spec.training.queue", {"name": "gpu-pool"})
@@ -149,6 +158,7 @@ STORIES: dict[str, tuple[Story, Callable[[], Script]]] = {
         lambda: Script(effects={version_of("shop-2"): -0.3, version_of("shop-3"): 0.3}),
     ),
     "queued": (queued, lambda: Script(flaky={"shop-1": 1}, stages=8)),
+    "stranded": (stranded, lambda: Script(stranded={"shop-1": 2})),
     "with GPUs": (with_gpus, lambda: Script(flaky={"shop-1": 1}, stages=8)),
     "replaced cluster": (replaced_cluster, Script),
     "shadowed": (shadowed, lambda: Script(broken_models={version_of("shop-2")})),
