@@ -61,6 +61,13 @@ async def started(address: str, env: dict[str, str]) -> asyncio.subprocess.Proce
     )
 
 
+async def followers_ended(followers: Followers) -> None:
+    async with asyncio.timeout(ENDED):
+        while followers.at_work():  # noqa: ASYNC110 - a process tells nobody
+            await asyncio.sleep(0.1)
+    await followers.close()
+
+
 async def test_it_submits_shows_the_log_and_keeps_the_dossier(s3_server: S3Server, s3_uri: str, tmp_path: Path) -> None:
     head = Head(pieces=[f"the key is {SECRET_KEY}\n", "done\n"], ends="FAILED")
     async with reached(head) as address:
@@ -100,10 +107,22 @@ async def test_the_embedded_agent_has_a_job_followed_once_that_it_submitted_itse
         await followers.follow("somebody-elses", "sleep 1", {})
         for _ in range(2):
             await followers.follow(JOB, ENTRYPOINT, variables)
-        async with asyncio.timeout(ENDED):
-            assert followers.at_work() == {JOB}
-            while followers.at_work():  # noqa: ASYNC110 - a process tells nobody
-                await asyncio.sleep(0.1)
-        await followers.close()
+        assert followers.at_work() == {JOB}
+        await followers_ended(followers)
     assert (head.submitted, head.tails) == ([], 1)
     assert kept(store).ended == "Succeeded"
+
+
+async def test_the_dossier_of_a_head_that_goes_at_once_is_kept(
+    s3_server: S3Server, s3_uri: str, tmp_path: Path
+) -> None:
+    store = s3_server.open(s3_uri)
+    async with reached(Head(statuses={JOB: "RUNNING"}, ends="STOPPED")) as address:
+        followers = Followers({"RAY_AUTH_TOKEN": TOKEN}, f"http://{address}")
+        variables = environment(s3_server, s3_uri, tmp_path)
+        await followers.follow(JOB, ENTRYPOINT, variables)
+        Path(variables["DRIVETRAIN_SPEC"]).unlink()
+        await followers.follow("too-late", ENTRYPOINT, variables)
+        assert followers.at_work() == {JOB}
+        await followers_ended(followers)
+    assert kept(store).ended == "Stopped"

@@ -28,10 +28,26 @@ class Followers:
         if submission in self._started or SPEC_ENV not in variables:
             return
         self._started.add(submission)
-        env = {**os.environ, **self._shared, **variables, "RAY_JOB_SUBMISSION_ID": submission}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, *SUBMIT_COMMAND[1:], entrypoint, env=env, stdout=asyncio.subprocess.DEVNULL
-        )
+        try:
+            spec = os.open(variables[SPEC_ENV], os.O_RDONLY)
+        except FileNotFoundError:
+            LOG.warning("nobody follows %s: its head is gone already", submission)
+            return
+        # Open, since the head's folder may be gone before the process has started.
+        env = {
+            **os.environ,
+            **self._shared,
+            **variables,
+            "RAY_JOB_SUBMISSION_ID": submission,
+            SPEC_ENV: f"/dev/fd/{spec}",
+        }
+        command = (sys.executable, *SUBMIT_COMMAND[1:], entrypoint)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command, env=env, stdout=asyncio.subprocess.DEVNULL, pass_fds=(spec,)
+            )
+        finally:
+            os.close(spec)
         with contextlib.suppress(ProcessLookupError):  # it ended at once, and says why on standard error
             os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
         self._running[submission] = process
