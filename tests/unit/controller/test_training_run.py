@@ -19,7 +19,6 @@ from drivetrain.api.documents import (
 from drivetrain.api.kinds import (
     CONFIG_MAP,
     DRIVETRAIN_PROJECT,
-    POD,
     RAY_JOB,
     ROLE,
     TRAINING_RUN,
@@ -243,85 +242,6 @@ def test_a_mistake_in_the_data_is_not_tried_again() -> None:
     assert bench.record.attempt == 1
 
 
-def test_the_next_attempt_waits_until_every_pod_of_the_last_is_gone() -> None:
-    bench = RunBench()
-    bench.running()
-    bench.pod("head")
-    bench.tell(result={"state": "Failed", "reason": "HeadLost", "message": ""})
-    bench.look()
-    assert bench.cluster.find(RAY_JOB) == ()
-    assert bench.record.attempt == 1
-    reconciling = bench.said("Reconciling")
-    assert reconciling is not None
-    assert reconciling[1] == "Restarting"
-    bench.drop(POD, "head")
-    bench.look()
-    assert [name_of(job) for job in bench.cluster.find(RAY_JOB)] == ["shop-1-a2"]
-    assert labels_of(bench.cluster.find(RAY_JOB)[0])["drivetrain.dev/attempt"] == "2"
-
-
-def test_a_pod_lost_with_its_node_blocks_for_five_minutes_beyond_its_grace() -> None:
-    bench = RunBench()
-    bench.running()
-    lost = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}
-    metadata = {"finalizers": ["test/hold"]}
-    bench.pod("head", metadata=metadata, spec={"nodeName": "node-7"}, status={"conditions": [lost]})
-    bench.drop(POD, "head")  # the finalizer keeps it Terminating, as a node that does not answer would
-    bench.tell(result={"state": "Failed", "reason": "HeadLost", "message": ""})
-    bench.look()
-    bench.pass_time(minutes=4)
-    bench.look()
-    assert bench.record.attempt == 1
-    bench.pass_time(minutes=2)
-    bench.look()
-    assert bench.record.attempt == 2
-
-
-def test_attempts_that_fail_one_after_the_other_stall_the_run() -> None:
-    bench = RunBench(attempts=2)
-    bench.running()
-    for attempt in (1, 2):
-        bench.tell(attempt=attempt, result={"state": "Failed", "reason": "DriverFailed", "message": "no space left"})
-        bench.look()
-        bench.look()
-        if attempt == 1:
-            bench.job("Running", attempt=2)
-            bench.look()
-    stalled = bench.said("Stalled")
-    assert stalled is not None
-    assert stalled[1] == "AttemptsExhausted"
-    assert "DriverFailed: no space left" in stalled[2]
-    assert bench.cluster.find(RAY_JOB) == ()
-
-
-@pytest.mark.parametrize("reason", ["StoreUnavailable", "TrackingFailed"])
-def test_what_a_run_could_not_reach_gets_longer_each_time_to_come_back_before_the_next_attempt(reason: str) -> None:
-    bench = RunBench(attempts=4)
-    bench.running()
-    failed = {"state": "Failed", "reason": reason, "message": "no answer"}
-    for attempt, minutes in ((1, 1), (2, 5), (3, 15)):
-        due = bench.now + timedelta(minutes=minutes)
-        bench.tell(attempt=attempt, result=failed)
-        bench.look()
-        bench.look()
-        told = f"The next attempt begins at {due:%H:%M:%S} UTC. Attempt {attempt}: {reason}: no answer"
-        assert bench.said("Reconciling") == ("True", "Restarting", told)
-        bench.pass_time(minutes=minutes, seconds=-10)
-        assert bench.look() == timedelta(seconds=10)
-        assert bench.record.attempt == attempt
-        bench.pass_time(seconds=10)
-        bench.look()
-        assert bench.record.attempt == attempt + 1
-        bench.job("Running", attempt=attempt + 1)
-        bench.look()
-    bench.tell(attempt=4, result=failed)
-    bench.look()
-    bench.look()
-    stalled = bench.said("Stalled")
-    assert stalled is not None
-    assert stalled[1] == "AttemptsExhausted"
-
-
 def test_an_unsupported_ray_stalls_a_run_before_anything_is_made() -> None:
     bench = RunBench(cluster={"rayVersion": "2.52.1"})
     bench.look()
@@ -346,33 +266,6 @@ def test_another_operators_default_image_is_for_other_runs() -> None:
     assert text(head, "image") == "example.org/ray:1"
 
 
-def test_a_job_that_does_not_run_in_time_fails_its_attempt_and_says_what_its_pod_waits_for() -> None:
-    bench = RunBench()
-    bench.look()
-    bench.job("Initializing")
-    waiting = {"reason": "ImagePullBackOff", "message": "no such image"}
-    bench.pod("head", status={"containerStatuses": [{"name": "ray-head", "state": {"waiting": waiting}}]})
-    wake = bench.look()
-    assert wake == timedelta(minutes=15)
-    bench.pass_time(minutes=15)
-    bench.look()
-    assert "no such image" in bench.record.failures[0]
-
-
-def test_a_silent_driver_fails_its_attempt() -> None:
-    bench = RunBench()
-    bench.running()
-    bench.pass_time(minutes=9)
-    bench.tell()
-    bench.look()
-    bench.pass_time(minutes=9)
-    bench.look()
-    assert not bench.record.failures
-    bench.pass_time(minutes=2)
-    bench.look()
-    assert "silent" in bench.record.failures[0]
-
-
 def test_the_deadline_counts_active_time_over_all_incarnations() -> None:
     bench = RunBench(deadline="30m")
     bench.running()
@@ -386,18 +279,6 @@ def test_the_deadline_counts_active_time_over_all_incarnations() -> None:
     assert bench.said("Stalled") is not None
     assert bench.record.reason == "DeadlineExceeded"
     assert bench.cluster.find(RAY_JOB) == ()
-
-
-def test_a_job_that_ended_without_a_result_gets_ten_seconds_for_it_and_is_looked_at_then() -> None:
-    bench = RunBench()
-    bench.running()
-    bench.job("Failed", endTime=bench.now.isoformat(), message="exit code 137")
-    wake = bench.look()
-    assert not bench.record.failures
-    assert wake == timedelta(seconds=10)
-    bench.pass_time(seconds=wake.total_seconds())
-    bench.look()
-    assert "exit code 137" in bench.record.failures[0]
 
 
 def test_suspension_deletes_the_job_and_the_next_attempt_is_not_counted() -> None:
