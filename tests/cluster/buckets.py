@@ -26,9 +26,9 @@ class Bucket:
         records = [json.loads(self._read(key)) for key in self._listed(run, "trials")]
         return {each["key"]: {name: part for name, part in each.items() if name != "seconds"} for each in records}
 
-    def trial_times(self, run: Document) -> list[datetime]:
-        """When each of these trials was logged, in order."""
-        return sorted(self._listed(run, "trials").values())
+    def trial_times(self, run: Document) -> dict[str, datetime]:
+        """When each of these trials was logged."""
+        return self._listed(run, "trials")
 
     def dossiers(self, run: Document) -> list[Dossier]:
         """The dossiers of a run's first attempt in the order of their ends."""
