@@ -9,9 +9,11 @@ from typing import Any
 import boto3
 
 from drivetrain.api.documents import Document, sequence, text
+from drivetrain.api.kinds import SERVICE
 from drivetrain.api.names import WORK_DIRECTORY
 from drivetrain.api.v1alpha1.training import Cluster, Resources
 from drivetrain.controller.manifests import pods
+from tests.cluster.kubectl import Kubectl
 
 PROGRAM = "/etc/program"
 PROGRAMS = Path(__file__).with_name("programs")
@@ -132,6 +134,13 @@ def service(name: str, selector: Mapping[str, str], port: int) -> Document:
     """A Service to the Pods with these labels."""
     spec: dict[str, Any] = {"selector": dict(selector), "ports": [{"port": port, "targetPort": port}]}
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
+
+
+def address(team: Kubectl, service: str) -> str:
+    """The Service's own address, for programs in Pods: the DNS of a loaded node loses lookups."""
+    found = text(team.get(SERVICE, service) or {}, "spec", "clusterIP")
+    assert found, f"the Service {service} has no address"
+    return found
 
 
 def condition(found: Document | None, type_: str) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def asking(team: Kubectl, image: str) -> None:
         labels={"app": "asking"},
         environment=(key,),
         mounts=(pods.config_map("program", clusters.PROGRAM, "program"),),
-        command=("python", f"{clusters.PROGRAM}/asking.py", f"http://{NAME}:8000{MODEL}"),
+        command=("python", f"{clusters.PROGRAM}/asking.py", f"http://{clusters.address(team, NAME)}:8000{MODEL}"),
     )
     metadata: Document = {"name": "asking", "labels": {"app": "asking"}}
     team.apply(

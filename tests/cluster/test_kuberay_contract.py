@@ -150,8 +150,9 @@ def test_no_request_fails_while_our_service_moves_from_one_ray_service_to_the_ne
     until(ready("one"), STARTED, "the first RayService is ready")
     point_to("one")
     until(lambda: _ready_endpoints(team), 60, "our Service has an endpoint")
+    address = clusters.address(team, "endpoint")
     for caller in callers:
-        team.apply(_pod(caller, images.ray, ["python", f"{clusters.PROGRAM}/caller.py", caller]))
+        team.apply(_pod(caller, images.ray, ["python", f"{clusters.PROGRAM}/caller.py", address, caller]))
     for caller in callers:
         until(lambda caller=caller: _started(team.get(POD, caller)), 60, f"{caller} starts")  # type: ignore[misc]  # bound now
         until(said(caller, "answered by one"), 60, f"{caller} is answered")

@@ -138,9 +138,10 @@ def of_queue(asked: Mapping[str, Any]) -> dict[str, str]:
     return {each["told"]: each["level"] for each in asked["because"] if each["told"].startswith("queue pool")}
 
 
-def a_caller(image: str, key: str) -> Document:
+def a_caller(image: str, host: str, key: str) -> Document:
     """Asks the endpoint for decisions all the time."""
-    template = clusters.template(image, "caller", memory="256Mi", variables={"KEY": key}, restart_policy="Never")
+    variables = {"HOST": host, "KEY": key}
+    template = clusters.template(image, "caller", memory="256Mi", variables=variables, restart_policy="Never")
     container = template["spec"]["containers"][0]
     container["command"] = ["python", f"{clusters.PROGRAM}/decider.py"]
     container["resources"]["requests"] = {"cpu": "20m", "memory": "64Mi"}
@@ -201,7 +202,8 @@ def test_six_runs_of_two_teams_share_four_gpus(
         until(lambda: seen.holds(f"{SOUTH}/urgent-a1-p"), SOON, "the urgent run prepares")
         south.kubectl.patch(LOCAL_QUEUE, "pool", {"spec": {"stopPolicy": "Hold"}})
         south.kubectl("wait", "dtd/renewals", "--for=condition=Ready", f"--timeout={TRAINED}s", seconds=TRAINED + 10)
-        south.kubectl.apply(clusters.program("decider"), a_caller(images.ray, south.secret("renewals-keys")["decide"]))
+        address, key = clusters.address(south.kubectl, "renewals"), south.secret("renewals-keys")["decide"]
+        south.kubectl.apply(clusters.program("decider"), a_caller(images.ray, address, key))
         south.kubectl("wait", "pod/caller", "--for=condition=Ready", f"--timeout={SOON}s", seconds=SOON + 10)
         until(lambda: "answered" in south.kubectl.logs("caller"), SOON, "the south's endpoint answers")
         serve = serving_pods(south)

@@ -63,6 +63,13 @@ DEPLOYMENT_ENV = "DRIVETRAIN_DEPLOYMENT"
 TRACKING_ENV = "MLFLOW_TRACKING_URI"
 REVISION_ENV = "DRIVETRAIN_REVISION"
 """The Git revision that an image was built from; set by the image, not by the operator."""
+NO_TELEMETRY = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""Keeps libraries from calling their makers; each reads it when its process starts to use it."""
 EXPECTED_RAY_ENV = "DRIVETRAIN_EXPECTED_RAY"
 """What the operator expects of the image, each a version as far as it matters: "2.60.0", "3.11" or "0.1"; the driver's
 first step and the endpoint compare (`drivetrain.api.image`). An unset one is not compared. They are part of the Pod

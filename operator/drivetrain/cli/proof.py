@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from drivetrain.api.errors import DrivetrainError, InvalidSpecError
+from drivetrain.api.names import NO_TELEMETRY
 from drivetrain.api.v1alpha1.project import DrivetrainProject
 from drivetrain.api.validation import validate_project
 from drivetrain.cli.manifests import Manifest, read
@@ -17,6 +18,7 @@ def prove(file: Path, *, folder: Path, rows: int, progress: Callable[[str, str],
 
     Raises DrivetrainError when the file holds no valid project, and what the line raises.
     """
+    os.environ.update(NO_TELEMETRY)
     from drivetrain.pipelines.poc import proof_of_concept
 
     manifest = next((found for found in read(file) if found.kind == "DrivetrainProject"), None)

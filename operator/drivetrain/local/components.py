@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from drivetrain.api.names import NO_TELEMETRY
 from drivetrain.local.settings import REPLICA_PORTS, Settings
 from drivetrain.local.statedir import StateDir
 
@@ -216,8 +217,7 @@ def _mlflow(state: StateDir, settings: Settings) -> Component:
         ),
         environment={
             **store_environment(settings),
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "DO_NOT_TRACK": "true",
+            **NO_TELEMETRY,
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, for evaluations that nobody asks for
         },
         probe=HttpProbe(f"{settings.mlflow_url}/health"),
@@ -273,7 +273,7 @@ def ray_environment(state: StateDir, settings: Settings) -> dict[str, str]:
         "AWS_ENDPOINT_URL": settings.s3_url,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": settings.ray_token,
-        "RAY_USAGE_STATS_ENABLED": "0",
+        **NO_TELEMETRY,
         # with 64 logical CPUs Ray would otherwise start, and keep, 64 idle workers
         "RAY_prestart_worker_first_driver": "0",
         "RAY_enable_worker_prestart": "0",

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TextIO
 
 from drivetrain.api.errors import ReportedError
 from drivetrain.api.image import VERSION
-from drivetrain.api.names import REVISION_ENV
+from drivetrain.api.names import NO_TELEMETRY, REVISION_ENV
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,8 +33,6 @@ _PARAMETER_LIMIT: Final = 500
 _BATCH: Final = 100
 """Parameters and tags that one request may hold."""
 _METRIC_BATCH: Final = 1000
-_QUIET: Final = {"MLFLOW_DISABLE_TELEMETRY": "true"}
-"""Telemetry would call out from the job, and its thread changes os.environ while a request of MLflow's walks it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +93,8 @@ class Tracking:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **_QUIET},
+            # MLflow's thread of telemetry changes os.environ while a request of its own walks it.
+            env={**os.environ, **NO_TELEMETRY},
         )
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="tracking")
         self._opened: Future[None] | None = None

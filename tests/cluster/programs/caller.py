@@ -1,19 +1,17 @@
-"""Calls the Service `endpoint` 50 times a second, each time anew or on a kept connection, until /tmp/stop is there."""
+"""Calls a Service 50 times a second, until /tmp/stop is there: `caller.py ADDRESS fresh`, each time anew, or `kept`."""
 
 import http.client
 import json
-import socket
 import sys
 import time
 from pathlib import Path
 
 PORT, EVERY = 8000, 0.02
-HOST = socket.gethostbyname("endpoint")  # once: this is about the Service, not about the cluster's DNS
 
 
 def connected() -> http.client.HTTPConnection:
     """A connection that is opened by its first request."""
-    return http.client.HTTPConnection(HOST, PORT, timeout=5)
+    return http.client.HTTPConnection(sys.argv[1], PORT, timeout=5)
 
 
 def answer(connection: http.client.HTTPConnection) -> str:
@@ -32,7 +30,7 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-keeps = sys.argv[1] == "kept"
+keeps = sys.argv[2] == "kept"
 connection = connected()
 seen: dict[str, int] = {}
 failures: list[str] = []

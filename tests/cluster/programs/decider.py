@@ -1,9 +1,8 @@
-"""Asks the Service `renewals` for a decision five times a second, with the key in KEY, until /tmp/stop is there."""
+"""Asks the endpoint at HOST for a decision five times a second, with the key in KEY, until /tmp/stop is there."""
 
 import http.client
 import json
 import os
-import socket
 import sys
 import time
 import urllib.error
@@ -11,7 +10,7 @@ import urllib.request
 from pathlib import Path
 
 EVERY = 0.2
-ADDRESS = f"http://{socket.gethostbyname('renewals')}:8000/v1/decide"  # once: this is not about the cluster's DNS
+ADDRESS = f"http://{os.environ['HOST']}:8000/v1/decide"
 ROW = {"renewal_id": "r-1", "tenure": 14, "spend": 52.0, "tickets": 2, "region": "north"}
 HEADERS = {"Authorization": f"Bearer {os.environ['KEY']}", "Content-Type": "application/json"}
 

@@ -19,6 +19,7 @@ from drivetrain.api.documents import (
     text,
     value,
 )
+from drivetrain.api.names import NO_TELEMETRY
 from drivetrain.api.v1alpha1.training import Resources
 from drivetrain.controller.manifests.quantities import SMALLEST_STORE, amount, times
 from drivetrain.controller.manifests.ray_service import (
@@ -152,6 +153,13 @@ def test_the_serving_flags_sit_in_every_ray_container(template: Document) -> Non
         flags = {text(each, "name"): text(each, "value") for each in documents(container, "env")}
         assert flags["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
         assert flags["RAY_SERVE_THROUGHPUT_OPTIMIZED"] == "1"
+
+
+@pytest.mark.parametrize("template", all_templates())
+def test_no_library_of_a_ray_container_calls_its_makers(template: Document) -> None:
+    for container in documents(mapping(template, "spec"), "containers"):
+        told = {text(each, "name"): text(each, "value") for each in documents(container, "env")}
+        assert told.items() >= NO_TELEMETRY.items()
 
 
 @pytest.mark.parametrize("template", all_templates())

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from drivetrain.api.documents import JSON, Document
 from drivetrain.api.names import (
     NAMESPACE_ENV,
+    NO_TELEMETRY,
     OWNER_UID_LABEL,
     SERVICE_ACCOUNT_DIRECTORY,
     SERVICE_ACCOUNT_ENV,
@@ -207,6 +208,7 @@ def base_environment(*, reports: bool) -> tuple[Document, ...]:
         WORK_ENV: WORK_DIRECTORY,
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        **NO_TELEMETRY,
     }
     if reports:
         values[SERVICE_ACCOUNT_ENV] = SERVICE_ACCOUNT_DIRECTORY
