@@ -93,9 +93,11 @@ def delete_namespaces(cluster: Kubectl, names: Sequence[str]) -> None:
 def tell(kubectl: Kubectl, *more: tuple[str, ...], everywhere: bool = False) -> None:
     """What a person would look at first, in the namespace or everywhere, and what `more` commands show."""
     where = ("--all-namespaces",) if everywhere else ()
+    failed = kubectl("get", "pods", "--field-selector=status.phase=Failed", "-o", "name").split()
     for command in (
         ("get", "dtp,dtr,dtd,rayjobs,rayclusters,rayservices,workloads,pods,services", "-o", "wide", *where),
         ("get", "events", "--sort-by=.lastTimestamp", *where),
+        *(("logs", pod, "--all-containers", "--tail=40") for pod in failed),
         *more,
     ):
         try:

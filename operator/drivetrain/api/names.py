@@ -68,6 +68,7 @@ NO_TELEMETRY = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "ORT_DISABLE_TELEMETRY": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",  # a Ray that must not tell anything tells its makers just that
 }
 """Keeps libraries from calling their makers; each reads it when its process starts to use it."""
 EXPECTED_RAY_ENV = "DRIVETRAIN_EXPECTED_RAY"
