@@ -38,7 +38,7 @@ class Server:
         self._log = shop.root / f"{kind}.log"
         self.path = f"/{APPLICATION}/v1/decide" if kind == "ours" else "/decide"
         self.headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **names.NO_TELEMETRY}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.served", kind, str(self.port), str(folder), str(replicas)],
             stdin=subprocess.PIPE, stdout=self._log.open("wb"), stderr=subprocess.STDOUT, cwd=ROOT,

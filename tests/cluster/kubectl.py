@@ -93,7 +93,10 @@ def delete_namespaces(cluster: Kubectl, names: Sequence[str]) -> None:
 def tell(kubectl: Kubectl, *more: tuple[str, ...], everywhere: bool = False) -> None:
     """What a person would look at first, in the namespace or everywhere, and what `more` commands show."""
     where = ("--all-namespaces",) if everywhere else ()
-    failed = kubectl("get", "pods", "--field-selector=status.phase=Failed", "-o", "name").split()
+    try:
+        failed = kubectl("get", "pods", "--field-selector=status.phase=Failed", "-o", "name").split()
+    except KubectlError:  # the commands that follow say why
+        failed = []
     for command in (
         ("get", "dtp,dtr,dtd,rayjobs,rayclusters,rayservices,workloads,pods,services", "-o", "wide", *where),
         ("get", "events", "--sort-by=.lastTimestamp", *where),
