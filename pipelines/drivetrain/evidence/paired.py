@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from drivetrain.api.errors import DrivetrainError
+from drivetrain.evidence import clustered
 from drivetrain.evidence.asymptotic import AsymptoticSequence, AsymptoticState
 from drivetrain.evidence.intervals import Bounds, Floats, Interval
 
@@ -35,22 +35,13 @@ def compare_losses(
     """Compare row-wise losses (lower is better) of two models on rows that neither saw.
 
     `groups` numbers the rows' clusters, whose errors go together (a split by group needs it); without it each row is
-    its own. Interval: Student's t on clusters' summed differences about the mean. Raises DrivetrainError for fewer
-    than two clusters or unequal lengths.
+    its own. Raises DrivetrainError for fewer than two clusters or unequal lengths.
     """
     if champion.shape != challenger.shape or champion.ndim != 1:
         raise DrivetrainError("Champion and challenger must be scored on the same rows.")
-    rows = len(champion)
-    labels = np.arange(rows) if groups is None else np.unique(groups, return_inverse=True)[1]
-    clusters = int(labels.max()) + 1 if rows else 0
-    if clusters < 2:
-        raise DrivetrainError(f"A paired interval needs at least two independent groups of rows, got {clusters}.")
-    difference = challenger - champion
-    mean = float(difference.mean())
-    sums = np.bincount(labels, weights=difference - mean, minlength=clusters)
-    error = float(np.sqrt(np.sum(sums**2) * clusters / (clusters - 1))) / rows
-    reach = float(student.ppf((1 + level) / 2, clusters - 1)) * error
-    return PairedComparison(Interval(mean, mean - reach, mean + reach), rows, clusters)
+    clusters = np.arange(len(champion)) if groups is None else groups
+    difference = clustered.mean(challenger - champion, clusters, level=level)
+    return PairedComparison(difference, len(champion), clustered.count(clusters))
 
 
 class LossDifference:

@@ -6,15 +6,16 @@ is never the model that chose the actions.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from drivetrain.api.errors import DrivetrainError
+from drivetrain.evidence import clustered
+from drivetrain.evidence.clustered import Clusters
 from drivetrain.evidence.intervals import Bools, Floats, Interval
 
 LEAST_EFFECTIVE_SAMPLE: Final = 100.0
@@ -48,7 +49,8 @@ class PolicyValue:
     """Mean KPI per decision under the policy, with a two-sided interval.
 
     `overlap` is the share of decisions in whose importance weight the policy and the log agree at all (weight > 0);
-    `effective_sample` is (sum of weights)^2 / sum of squared weights.
+    `effective_sample` is (sum of weights)^2 / sum of squared weights, where a weight is the sum of a cluster's;
+    `scores` are the rows' doubly robust values, whose mean is the estimate, and `cluster` is whose row it was.
     """
 
     value: Interval
@@ -56,10 +58,17 @@ class PolicyValue:
     effective_sample: float
     overlap: float
     largest_weight: float
+    scores: Floats = field(repr=False, compare=False)
+    cluster: Clusters = field(repr=False, compare=False)
 
-    def blocked_by(self, champion: float) -> bool:
-        """Whether the policy is proved worse than the champion's value: the only way in which this gate blocks."""
-        return self.value.upper < champion
+    def gain_over(self, champion: "PolicyValue") -> Interval:
+        """The mean KPI beyond the champion's on the same decisions: paired, so that what both share cancels.
+
+        Raises DrivetrainError where the two were not valued on the same decisions.
+        """
+        if not np.array_equal(self.cluster, champion.cluster):
+            raise DrivetrainError("Policies are compared on the same decisions.")
+        return clustered.mean(self.scores - champion.scores, self.cluster)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +76,14 @@ class LoggedDecisions:
     """Matured decisions, fallbacks and overridden ones left out; arrays of one length.
 
     `propensity`: with which the log chose its action (NaN: not logged); `target`: with which the policy would;
-    `fold`: small integers from a stable hash of the rows' group.
+    `cluster`: whose decision it was (exploration is drawn once a unit, and a unit's outcomes go together); `fold`:
+    small integers from a stable hash of the cluster.
     """
 
     kpi: Floats
     propensity: Floats
     target: Floats
+    cluster: Clusters
     fold: NDArray[np.int64]
 
 
@@ -94,7 +105,7 @@ def policy_value(logged: LoggedDecisions, nuisance: Nuisance, *, level: float = 
     overlap = float(np.mean(weight > 0))
     if not overlap:
         return NotIdentified(Reason.NO_OVERLAP, "No logged action is one that the policy would choose.", 0.0)
-    effective = float(weight.sum() ** 2 / np.sum(weight**2))
+    effective = float(weight.sum() ** 2 / np.sum(clustered.sums(weight, logged.cluster) ** 2))
     if effective < LEAST_EFFECTIVE_SAMPLE:
         return NotIdentified(
             Reason.SMALL_EFFECTIVE_SAMPLE,
@@ -109,6 +120,5 @@ def policy_value(logged: LoggedDecisions, nuisance: Nuisance, *, level: float = 
         held_out = np.flatnonzero(logged.fold == fold)
         at_logged, at_policy = nuisance(np.flatnonzero(logged.fold != fold), held_out)
         score[held_out] = at_policy + weight[held_out] * (logged.kpi[held_out] - at_logged)
-    value = float(score.mean())
-    reach = float(norm.ppf((1 + level) / 2) * score.std(ddof=1) / np.sqrt(rows))
-    return PolicyValue(Interval(value, value - reach, value + reach), rows, effective, overlap, float(weight.max()))
+    value = clustered.mean(score, logged.cluster, level=level)
+    return PolicyValue(value, rows, effective, overlap, float(weight.max()), score, logged.cluster)

@@ -51,7 +51,8 @@ class Log:
         The nuisance model is a linear one of these rows' own folds: never the one that chooses.
         """
         frame = self.judged.frame
-        fold = np.abs(self.judged.clusters) % FOLDS
+        clusters = self.judged.clusters
+        fold = np.abs(clusters) % FOLDS
         if len(np.unique(fold)) < 2:
             return None
         seen = situations(graph, frame, inputs, self.policy, multipliers)
@@ -63,7 +64,7 @@ class Log:
         }
         same = np.logical_and.reduce([_equal(own[name], levers[name]) for name in levers])
         kpi = seen.valuation.sign * seen.valuation.value(self._truth(), seen.context, levers)
-        logged = LoggedDecisions(kpi, frame[PROPENSITY].to_numpy(), same.astype(np.float64), fold)
+        logged = LoggedDecisions(kpi, frame[PROPENSITY].to_numpy(), same.astype(np.float64), clusters, fold)
         return policy_value(logged, lambda fitted, held: self._nuisance(seen, own, fitted, held))
 
     def _nuisance(self, seen: Situations, own: Mapping[str, Column], fitted: Rows, held: Rows) -> tuple[Floats, Floats]:
@@ -103,9 +104,10 @@ def policy_gate(found: PolicyValue | NotIdentified | None, champion: PolicyValue
     if not isinstance(champion, PolicyValue):
         message = f"{words} The champion's value is not identified; nothing to compare with."
         return GateResult(name=NAME, verdict="NotIdentified", value=value.estimate, message=message)
-    least = champion.value.estimate
-    verdict = "Failed" if found.blocked_by(least) else "Passed"
-    return GateResult(name=NAME, verdict=verdict, value=value.upper, bound=least, message=words)
+    gain = found.gain_over(champion)
+    message = f"{words} Beyond the champion: {gain.estimate:.4g}, {gain.lower:.4g} to {gain.upper:.4g}."
+    verdict = "Failed" if gain.upper < 0 else "Passed"
+    return GateResult(name=NAME, verdict=verdict, value=gain.upper, bound=0.0, message=message)
 
 
 def _equal(left: Column, right: Column) -> Booleans:

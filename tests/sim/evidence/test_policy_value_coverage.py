@@ -31,7 +31,8 @@ def a_log(rng: np.random.Generator, rows: int) -> tuple[LoggedDecisions, Floats,
 
     kpi = mean(action) + rng.normal(0, 0.3, rows)
     truth = float(np.mean([0.15 + 0.1 * ((k + 1) % ACTIONS) for k in range(ACTIONS)]))
-    logged = LoggedDecisions(kpi, propensity, (action == wanted).astype(np.float64), rng.integers(5, size=rows))
+    taken = (action == wanted).astype(np.float64)
+    logged = LoggedDecisions(kpi, propensity, taken, np.arange(rows), rng.integers(5, size=rows))
     return logged, context, action, wanted, truth
 
 
@@ -69,8 +70,35 @@ def test_five_percent_uniform_over_54_actions_does_not_identify_a_new_policy_in_
     rows, actions = 10_000, 54
     action = np.where(rng.random(rows) < 0.05, rng.integers(actions, size=rows), 0)
     propensity = np.where(action == 0, 0.95 + 0.05 / actions, 0.05 / actions)
-    logged = LoggedDecisions(rng.random(rows), propensity, (action == 7).astype(np.float64), rng.integers(5, size=rows))
+    taken = (action == 7).astype(np.float64)
+    logged = LoggedDecisions(rng.random(rows), propensity, taken, np.arange(rows), rng.integers(5, size=rows))
     result = policy_value(logged, lambda _, predict: (np.zeros(len(predict)), np.zeros(len(predict))))
     assert isinstance(result, NotIdentified)
     assert result.reason is Reason.SMALL_EFFECTIVE_SAMPLE
     assert 3 <= result.effective_sample <= 25
+
+
+@pytest.mark.parametrize("decisions", [1, 5, 20])
+def test_a_policy_of_equal_value_is_seldom_proved_worse_however_often_a_unit_decides(decisions: int) -> None:
+    """Exploration is drawn once a customer, and customers differ; candidate and champion take different actions."""
+    rng, runs, units = np.random.default_rng(23), 1_000, 1_200
+    blocked = missed = 0
+    for _ in range(runs):
+        customer = np.repeat(np.arange(units), decisions)
+        explores = (rng.random(units) < 0.25)[customer]
+        kpi = (rng.random(len(customer)) < rng.beta(0.6, 1.0, units)[customer]).astype(np.float64)
+        propensity, fold = np.where(explores, 0.25, 0.75), rng.integers(3, size=units)[customer]
+
+        def mean(fit: Rows, predict: Rows, kpi: Floats = kpi) -> tuple[Floats, Floats]:
+            return np.full(len(predict), kpi[fit].mean()), np.full(len(predict), kpi[fit].mean())
+
+        found, champion = (
+            policy_value(LoggedDecisions(kpi, propensity, taken.astype(np.float64), customer, fold), mean)
+            for taken in (explores, ~explores)
+        )
+        assert isinstance(found, PolicyValue)
+        assert isinstance(champion, PolicyValue)
+        missed += not found.value.lower <= 0.6 / 1.6 <= found.value.upper
+        blocked += found.gain_over(champion).upper < 0
+    assert_rate_below(missed, runs, 0.10)
+    assert_rate_below(blocked, runs, 0.05)

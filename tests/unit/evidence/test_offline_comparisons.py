@@ -1,12 +1,13 @@
 """Paired gates, the model metric's sequence, reporting rates and off-policy value."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from drivetrain.api.errors import DrivetrainError
-from drivetrain.evidence.intervals import Bounds, Floats
+from drivetrain.evidence.intervals import Bounds, Floats, Interval
 from drivetrain.evidence.paired import LossDifference, compare_losses
 from drivetrain.evidence.policy_value import (
     LoggedDecisions,
@@ -83,7 +84,8 @@ def a_log(rows: int = 2_000) -> tuple[LoggedDecisions, Floats]:
     action = rng.integers(2, size=rows)
     kpi = 0.2 + 0.3 * action + rng.normal(0, 0.1, rows)
     fold = rng.integers(4, size=rows)
-    return LoggedDecisions(kpi, np.full(rows, 0.5), action.astype(np.float64), fold), action.astype(np.float64)
+    taken = action.astype(np.float64)
+    return LoggedDecisions(kpi, np.full(rows, 0.5), taken, np.arange(rows), fold), taken
 
 
 def test_a_policy_that_always_takes_the_better_action_is_valued_at_its_mean() -> None:
@@ -98,8 +100,6 @@ def test_a_policy_that_always_takes_the_better_action_is_valued_at_its_mean() ->
     assert result.value.lower < 0.5 < result.value.upper
     assert result.effective_sample == pytest.approx(float(np.sum(action)))
     assert result.overlap == pytest.approx(float(np.mean(action)))
-    assert result.blocked_by(0.9)
-    assert not result.blocked_by(0.5)
 
 
 def test_the_nuisance_model_never_predicts_a_row_that_it_was_fitted_on() -> None:
@@ -115,14 +115,51 @@ def test_the_nuisance_model_never_predicts_a_row_that_it_was_fitted_on() -> None
     assert sorted(seen) == list(range(2_000))
 
 
+def test_decisions_of_one_unit_count_as_one_in_a_policys_value() -> None:
+    logged, _ = a_log()
+    again = LoggedDecisions(
+        np.repeat(logged.kpi, 20),
+        np.repeat(logged.propensity, 20),
+        np.repeat(logged.target, 20),
+        np.repeat(logged.cluster, 20),
+        np.repeat(logged.fold, 20),
+    )
+
+    def nuisance(_fit: Rows, predict: Rows) -> tuple[Floats, Floats]:
+        return np.zeros(len(predict)), np.zeros(len(predict))
+
+    once, copied = policy_value(logged, nuisance), policy_value(again, nuisance)
+    assert isinstance(once, PolicyValue)
+    assert isinstance(copied, PolicyValue)
+    assert copied.value.half_width == pytest.approx(once.value.half_width)
+    assert copied.effective_sample == pytest.approx(once.effective_sample)
+
+
+def test_a_policys_gain_leaves_out_what_it_shares_with_the_champion() -> None:
+    logged, action = a_log()
+
+    def nuisance(_fit: Rows, predict: Rows) -> tuple[Floats, Floats]:
+        return np.zeros(len(predict)), np.zeros(len(predict))
+
+    found = policy_value(logged, nuisance)
+    champion = policy_value(replace(logged, target=1 - action), nuisance)
+    assert isinstance(found, PolicyValue)
+    assert isinstance(champion, PolicyValue)
+    assert found.gain_over(found) == Interval(0.0, 0.0, 0.0)
+    assert found.gain_over(champion).lower > 0.2
+    other = replace(found, cluster=found.cluster + 1)
+    with pytest.raises(DrivetrainError, match="same decisions"):
+        found.gain_over(other)
+
+
 def never(_fit: Rows, _predict: Rows) -> tuple[Floats, Floats]:
     raise AssertionError("a value that is not identified needs no model")
 
 
 def test_without_propensities_overlap_or_enough_effective_rows_the_value_is_not_identified() -> None:
     logged, action = a_log(150)
-    silent = LoggedDecisions(logged.kpi, np.full(150, np.nan), action, logged.fold)
-    apart = LoggedDecisions(logged.kpi, logged.propensity, np.zeros(150), logged.fold)
+    silent = LoggedDecisions(logged.kpi, np.full(150, np.nan), action, logged.cluster, logged.fold)
+    apart = LoggedDecisions(logged.kpi, logged.propensity, np.zeros(150), logged.cluster, logged.fold)
     reasons = []
     for case in (silent, apart, logged):
         result = policy_value(case, never)

@@ -87,11 +87,18 @@ def test_a_log_that_seldom_agrees_with_the_policy_does_not_identify_it(tmp_path:
     assert "SmallEffectiveSample" in gate(model).message
 
 
-def test_only_a_policy_proved_worse_is_blocked() -> None:
-    def value(estimate: float) -> PolicyValue:
-        return PolicyValue(Interval(estimate, estimate - 0.1, estimate + 0.1), 1000, 400.0, 0.4, 4.0)
+def test_only_a_policy_proved_worse_on_the_same_decisions_is_blocked() -> None:
+    noise = np.random.default_rng(4).normal(0, 5, 1000)
 
-    assert policy_gate(value(0.3), value(0.45)).verdict == "Failed"
-    assert policy_gate(value(0.3), value(0.35)).verdict == "Passed"
+    def value(worth: float, own: float) -> PolicyValue:
+        scores = worth + noise + own * np.random.default_rng(5).normal(0, 1, 1000)
+        interval = Interval(worth, worth - 0.3, worth + 0.3)
+        return PolicyValue(interval, 1000, 400.0, 0.4, 4.0, scores, np.arange(1000))
+
+    worse = policy_gate(value(0.3, 0.1), value(0.35, 0))
+    assert worse.verdict == "Failed"
+    assert worse.value is not None
+    assert worse.value < 0 == worse.bound
+    assert policy_gate(value(0.3, 3), value(0.35, 0)).verdict == "Passed"
     unknown = NotIdentified(Reason.NO_OVERLAP, "No logged action is one that the policy would choose.", 0.0)
-    assert policy_gate(unknown, value(0.3)).verdict == "NotIdentified"
+    assert policy_gate(unknown, value(0.3, 0)).verdict == "NotIdentified"
