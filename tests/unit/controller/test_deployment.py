@@ -180,6 +180,20 @@ def test_a_cluster_that_does_not_become_ready_is_given_up_and_the_old_one_serves
     assert degraded[1] == "ClusterNotReady"
 
 
+def test_a_cluster_that_was_given_up_is_tried_again_when_it_is_asked_for_anew() -> None:
+    bench = a_bench()
+    bench.edit(DEPLOYMENT, "shop", resources={"cpu": "2"})
+    bench.look()
+    bench.pass_time(minutes=30)
+    bench.look()
+    assert len(bench.services()) == 1
+    bench.edit(DEPLOYMENT, "shop", resources={"cpu": "1"})
+    bench.look()
+    bench.edit(DEPLOYMENT, "shop", resources={"cpu": "2"})
+    bench.look()
+    assert len(bench.services()) == 2
+
+
 def test_no_cluster_change_starts_during_a_rollout() -> None:
     bench = a_bench()
     rolling(bench)

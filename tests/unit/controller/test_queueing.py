@@ -240,6 +240,54 @@ def test_gpus_are_charged_from_admission_to_eviction_as_kueue_tells_the_times() 
     assert bench.record.waited_seconds == 60 + 60 + 40 + 600
 
 
+def training_with_quota(deadline: str = "24h") -> RunBench:
+    """A run whose second part holds four GPUs since now, by the word of Kueue."""
+    bench = RunBench(queue={"name": "pool"}, scaling=GPUS, deadline=deadline)
+    prepared(bench)
+    bench.look()
+    bench.cluster.put(_workload(bench, "t"))
+    _admit(bench)
+    bench.job("Running", part="t")
+    bench.look()
+    return bench
+
+
+def test_an_eviction_that_nobody_saw_is_charged_until_the_last_sign_of_life() -> None:
+    bench = training_with_quota(deadline="10h")
+    bench.pass_time(hours=1)
+    bench.tell("shop-1-a1t-x", incarnation=2, stage="Tuning")
+    bench.pass_time(hours=20)
+    _admit(bench)
+    bench.job("Initializing", "shop-1-a1t-y", part="t")
+    bench.look()
+    assert (bench.record.gpu_seconds, bench.record.waited_seconds) == (4 * 3600, 20 * 3600)
+    assert not bench.record.finished, "the deadline counts the time with quota only"
+
+
+def test_an_attempt_that_failed_unseen_is_charged_until_kueue_says_that_it_ended() -> None:
+    bench = training_with_quota()
+    bench.pass_time(hours=1)
+    bench.tell("shop-1-a1t-x", incarnation=2, result={"state": "Failed", "reason": "InternalError", "message": "x"})
+    bench.job("Failed", part="t")
+    finished = _condition(bench, "Finished", "True")
+    bench.pass_time(hours=2)
+    bench.set_status(WORKLOAD, "w", conditions=[finished])
+    bench.look()
+    assert bench.record.failures == ("Attempt 1: InternalError: x",)
+    assert bench.record.gpu_seconds == 4 * 3600
+
+
+def test_a_run_that_is_suspended_after_its_eviction_is_charged_until_the_eviction() -> None:
+    bench = training_with_quota()
+    bench.pass_time(hours=1)
+    gone = [_condition(bench, "QuotaReserved", "False"), _condition(bench, "Evicted", "True")]
+    bench.pass_time(hours=2)
+    bench.set_status(WORKLOAD, "w", conditions=gone)
+    bench.edit(TRAINING_RUN, "shop-1", suspend=True)
+    bench.look()
+    assert bench.record.gpu_seconds == 4 * 3600
+
+
 def test_a_run_whose_job_has_ended_waits_for_its_result_and_not_for_quota() -> None:
     bench = RunBench(queue={"name": "pool"})
     bench.look()

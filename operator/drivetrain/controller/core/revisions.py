@@ -31,8 +31,11 @@ def revised(ledger: DeploymentLedger, clusters: Clusters, now: datetime) -> Depl
     1. a pending revision that is no longer asked for is dropped;
     2. the pending one becomes the current one when it is ready;
     3. one that is not ready in time is given up, if another serves;
-    4. a new revision is begun when there is none, or when no rollout is open.
+    4. a new revision is begun when there is none, or when no rollout is open;
+    5. one that was given up is tried again once another was asked for in between.
     """
+    if ledger.failed_revision not in (None, clusters.desired):
+        ledger = ledger.model_copy(update={"failed_revision": None})
     current = ledger.revision
     if current is not None and current != clusters.desired and service_of(current, clusters.services) is None:
         current, ledger = None, ledger.model_copy(update={"revision": None})  # nothing serves that could be kept

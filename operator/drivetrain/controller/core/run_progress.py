@@ -106,6 +106,7 @@ def progress(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
 def _follow(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
     """Follow an open attempt."""
     job = facts.job
+    ledger = _held(ledger, facts, now)
     cluster = "" if facts.suspended else text(job or {}, "status", "rayClusterName")
     if cluster and cluster != ledger.cluster and cluster not in ledger.former_clusters:
         return attempts.incarnated(ledger, cluster, now, facts.gpus)
@@ -122,13 +123,31 @@ def _follow(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
         return attempts.closed(ledger, now, facts.gpus, failure="its RayJob is gone.")
     if is_deleting(job):
         return attempts.closed(ledger, now, facts.gpus, failure="its RayJob was deleted.")
-    if facts.quota.reserved:
-        ledger = attempts.admitted(ledger, facts.quota.since or now)
-    else:
-        ledger = attempts.waiting(ledger, facts.quota.ended or now, facts.gpus)
     if attempts.active_now(ledger, now) >= RENEWED_AFTER.total_seconds() and secret_awaited(facts, now):
         ledger = attempts.renewed(ledger, now, facts.gpus)
     return _judge(ledger, facts, now)
+
+
+def _held(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
+    """What the job held until now, by the times of Kueue or KubeRay: nobody may have looked when they happened."""
+    if facts.job is None or is_deleting(facts.job):
+        return ledger
+    ended = _ended(facts)
+    if not facts.quota.reserved:
+        return attempts.waiting(ledger, ended or now, facts.gpus)
+    if ended is not None:
+        return attempts.charged(ledger, ended, facts.gpus)
+    since = facts.quota.since
+    if since is not None and ledger.active_since is not None and since > ledger.active_since:
+        # Evicted and admitted again unseen. The last sign of life is the latest that it surely held quota.
+        seen = facts.report.at if facts.report else since
+        ledger = attempts.waiting(ledger, min(seen, since), facts.gpus)
+    return attempts.admitted(ledger, since or now)
+
+
+def _ended(facts: RunFacts) -> datetime | None:
+    """When the job gave its resources back, where Kueue, or KubeRay without a queue, says so."""
+    return facts.quota.ended if facts.queued else moment(text(facts.job or {}, "status", "endTime"))
 
 
 def _given_back(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
@@ -137,7 +156,7 @@ def _given_back(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
         return ledger
     if facts.job is None or is_deleting(facts.job):
         return attempts.charged(ledger, now, facts.gpus)
-    ended = facts.quota.ended if facts.queued else moment(text(facts.job, "status", "endTime"))
+    ended = _ended(facts)
     if ended is None and facts.phase in ENDED and not (facts.queued and facts.quota.reserved):
         ended = now  # with quota, Kueue has yet to say when it ended
     return attempts.charged(ledger, ended, facts.gpus) if ended is not None else ledger
