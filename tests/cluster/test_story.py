@@ -72,6 +72,8 @@ def test_a_team_goes_round_the_loop_under_git_and_leaves_nothing_behind(
             answer = json.loads(shell(decide).splitlines()[-1])
             assert [row["action"] for row in answer["rows"]] == [{"channel": "email", "credit": 5.0}] * 2
         it_was_queued_and_registered(team.kubectl, system)
+        with step("a look with kubectl"):
+            a_person_sees_it_through_kubectl()
         judge.look()
         url = text(team.kubectl.get(DEPLOYMENT, PROJECT) or {}, "status", "url")
         with customers(team.kubectl, images.ray, url, "renewals-keys") as people:
@@ -174,6 +176,16 @@ def it_was_queued_and_registered(team: Kubectl, system: Kubectl) -> None:
     assert until(lambda: team(*finished), 60, "Kueue has its quota back") == "Succeeded"
     with Mlflow.of(system) as mlflow:
         assert mlflow.run_of(f"{team.namespace}.{PROJECT}", "1") == text(found, "status", "mlflowRun")
+
+
+def a_person_sees_it_through_kubectl() -> None:
+    """kubectl finds the plugin beside this Python, and its answers tell of this cluster."""
+    plugin, there = f"PATH={Path(sys.executable).parent}:$PATH kubectl drivetrain", "-n team-a"
+    assert shell(f"{plugin} runs {PROJECT} {there} -o name").split() == [f"trainingrun.drivetrain.dev/{PROJECT}-1"]
+    assert f"{PROJECT}-1" in shell(f"{plugin} status {PROJECT} {there}")
+    assert "passed all gates" in shell(f"{plugin} why {PROJECT}-1 {there}")
+    checks = shell(f"{plugin} doctor {there}")
+    assert all(part in checks for part in ("KubeRay", "Kueue", "operator")), checks
 
 
 def stable(team: Team) -> str:
