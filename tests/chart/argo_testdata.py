@@ -1,6 +1,8 @@
-"""Test data in the layout of Argo CD's own repository, taken from the controllers' output in a simulated world.
+"""Test data in the layout of Argo CD's own repository, whose tests read the same files.
 
-`python -m tests.chart.argo_testdata` writes it beside the scripts. Argo CD's tests read the same files.
+`python -m tests.chart.argo_testdata` writes it beside the scripts, and a test says when it is not what comes out today.
+Specs, and what our own kinds say, are the controllers' output in a simulated world. The status of RayJobs and
+RayServices is that of the simulation's KubeRay: fields and reasons of the real one, but not what it wrote anywhere.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +14,7 @@ import yaml
 from drivetrain.api.documents import JSON, Document, documents, mapping, text
 from drivetrain.api.kinds import DEPLOYMENT, Ref
 from drivetrain.api.report import RunResult
-from tests.support.argocd import act, actions, folder, health
+from tests.support.argocd import CUSTOMIZATIONS, act, actions, folder, health
 from tests.support.operator_world import NAMESPACE, World, a_quick_project
 from tests.support.ray_programs import Script, version_of
 from tests.support.scenarios import PROJECT, SERVING
@@ -134,8 +136,9 @@ def _shown(document: Document) -> Document:
     return {**document, "metadata": metadata}
 
 
-def main() -> None:
-    """Write health_test.yaml, action_test.yaml and testdata for each kind."""
+def generated() -> dict[Path, str]:
+    """Return health_test.yaml, action_test.yaml and testdata of each kind, by path."""
+    files: dict[Path, Document] = {}
     health_tests: dict[Path, list[JSON]] = {}
     discovery_tests: dict[Path, list[JSON]] = {}
     action_tests: dict[Path, list[JSON]] = {}
@@ -144,18 +147,18 @@ def main() -> None:
         document = _shown(case.document)
         status, message = health(document)
         assert status == case.status, f"{text(document, 'kind')} {case.name} is {status}: {message}"
-        _write(where / "testdata" / f"{case.name}.yaml", document)
+        files[where / "testdata" / f"{case.name}.yaml"] = document
         expected: Document = {"status": status, "message": message}
         health_tests.setdefault(where, []).append({"healthStatus": expected, "inputPath": f"testdata/{case.name}.yaml"})
         if not (where / "actions").is_dir():
             continue
         offered: list[JSON] = [{"name": name, "disabled": not can} for name, can in sorted(actions(document).items())]
-        _write(where / "actions" / "testdata" / f"{case.name}.yaml", document)
+        files[where / "actions" / "testdata" / f"{case.name}.yaml"] = document
         discovery_tests.setdefault(where, []).append({"inputPath": f"testdata/{case.name}.yaml", "result": offered})
         if case.action:
             assert actions(document)[case.action], f"{case.action} is not offered for {case.name}"
             output = f"testdata/{case.name}-{case.action}.yaml"
-            _write(where / "actions" / output, act(document, case.action))
+            files[where / "actions" / output] = act(document, case.action)
             action_tests.setdefault(where, []).append(
                 {
                     "action": case.action,
@@ -164,15 +167,26 @@ def main() -> None:
                 }
             )
     for where, tests in health_tests.items():
-        _write(where / "health_test.yaml", {"tests": tests})
+        files[where / "health_test.yaml"] = {"tests": tests}
         if where in discovery_tests:
             content: Document = {"discoveryTests": discovery_tests[where], "actionTests": action_tests[where]}
-            _write(where / "actions" / "action_test.yaml", content)
+            files[where / "actions" / "action_test.yaml"] = content
+    return {file: yaml.safe_dump(document, sort_keys=False, width=120) for file, document in files.items()}
 
 
-def _write(file: Path, document: Document) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump(document, sort_keys=False, width=120), "utf-8")
+def written() -> dict[Path, str]:
+    """Return what lies beside the scripts."""
+    return {file: file.read_text("utf-8") for file in CUSTOMIZATIONS.rglob("*.yaml")}
+
+
+def main() -> None:
+    """Write the files, and remove those of cases that are no more."""
+    wanted = generated()
+    for file in written().keys() - wanted.keys():
+        file.unlink()
+    for file, content in wanted.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content, "utf-8")
 
 
 if __name__ == "__main__":

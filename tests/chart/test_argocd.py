@@ -1,4 +1,4 @@
-"""Health and actions in Argo CD, run by a real Lua on resources that real decisions left behind."""
+"""Health and actions in Argo CD, run by a real Lua on what the controllers' decisions and a simulated KubeRay left."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from drivetrain.api import names
 from drivetrain.api.documents import Document, annotations_of, mapping, text
 from drivetrain.api.kinds import OWN_KINDS, RAY_JOB, RAY_SERVICE
 from drivetrain.controller.core.rollout import names as names_hash
-from tests.chart.argo_testdata import until
+from tests.chart.argo_testdata import generated, until, written
 from tests.support.argocd import CUSTOMIZATIONS, STATUSES, act, actions, health
 from tests.support.operator_world import World, a_quick_project
 from tests.support.ray_programs import Script, version_of
@@ -28,6 +28,12 @@ def files(pattern: str) -> list[object]:
 def read(file: Path) -> Document:
     found: Document = yaml.safe_load(file.read_text())
     return found
+
+
+def test_the_contributed_test_data_are_what_the_controllers_leave_behind_today() -> None:
+    wanted, found = generated(), written()
+    stale = {str(file.relative_to(CUSTOMIZATIONS)) for file, _ in wanted.items() ^ found.items()}
+    assert not stale, "run `python -m tests.chart.argo_testdata` and look at the difference"
 
 
 @pytest.mark.parametrize("file", files("*/*/health_test.yaml"))
