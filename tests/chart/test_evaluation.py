@@ -5,6 +5,7 @@ import importlib.util
 import io
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -184,6 +185,35 @@ def test_a_store_that_cannot_be_reached_is_named_by_the_test_of_the_release(
     environment = the_test_pod({"test": {"store": "s3://b/p", "secretName": "mine", "endpoint": nowhere}})
     assert script.main({**environment}) == 1
     assert nowhere in capsys.readouterr().out
+
+
+@pytest.fixture
+def process_one() -> Iterator[None]:
+    """SIGTERM does nothing unless the program says what, as in a container."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("process_one")
+def test_the_project_is_deleted_when_helm_gives_up_before_its_run_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    script, asked = first_run(), []
+
+    def api(method: str, path: str, body: object = None) -> tuple[int, dict[str, object]]:
+        asked.append(f"{method} {path}")
+        if method in ("GET", "DELETE"):  # a second one, while it tidies up, does not keep it from that
+            signal.raise_signal(signal.SIGTERM)
+        stalled = {"type": "Stalled", "status": "True", "reason": "NotInterrupted", "message": ""}
+        return 201, {"metadata": {"name": "drivetrain-test"}, "status": {"conditions": [stalled]}}
+
+    monkeypatch.setattr(script, "uploaded", lambda *told: True)
+    monkeypatch.setattr(script, "Api", lambda namespace: api)
+    environment = the_test_pod({"evaluation": {"enabled": True}})
+    project = str(CHART / "files" / "test" / "project.json")
+    with pytest.raises(SystemExit, match="deleted before the run was Ready"):
+        script.main({**environment, "TEST_PROJECT": project})
+    name = f"drivetrainprojects/{environment['TEST_NAME']}"
+    assert asked == ["POST drivetrainprojects", f"GET {name}", f"DELETE {name}"]
 
 
 def test_what_the_test_declares_means_something_and_its_rows_are_on_the_store(

@@ -211,7 +211,7 @@ class Test(ChartModel):
     secret_name: str = Field(default="", max_length=253)
     """Secret in the release's namespace with that store's keys. Empty: the evaluation's."""
     minutes: int = Field(default=15, ge=1, le=120)
-    """How long the run may take."""
+    """How long the run may take; `helm test` needs a `--timeout` of five minutes more."""
 
 
 class Values(ChartModel):

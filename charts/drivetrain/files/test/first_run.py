@@ -6,6 +6,7 @@ Runs in the Ray image: the standard library talks to the API server, boto3 to th
 import json
 import os
 import random
+import signal
 import ssl
 import sys
 import time
@@ -26,7 +27,8 @@ REACHED_SECONDS = 60
 
 
 def main(environment: dict[str, str]) -> int:
-    """Return 0 once the run is Ready, else 1, having said why."""
+    """Return 0 once the run is Ready, else 1, having said why; tidy up as well when the Pod is deleted meanwhile."""
+    signal.signal(signal.SIGTERM, end)
     store, secret = environment["TEST_STORE"], environment["TEST_SECRET"]
     if not store or not secret:
         print("There is no store to train with: give test.store (s3://bucket/prefix) and test.secretName (a Secret in")
@@ -50,7 +52,13 @@ def main(environment: dict[str, str]) -> int:
     try:
         return train(api, project, minutes=int(environment["TEST_MINUTES"]))
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # this is what it asks for
         api("DELETE", f"drivetrainprojects/{environment['TEST_NAME']}")
+
+
+def end(signal_number: int, frame: object) -> None:
+    """Handle SIGTERM, which Helm's timeout brings: process 1 ignores it otherwise, and the project trains on."""
+    sys.exit("The Pod was deleted before the run was Ready.")
 
 
 PLACE = {"endpoint": "TEST_ENDPOINT", "region": "TEST_REGION"}
