@@ -1,5 +1,6 @@
-"""The evaluation's S3 server with the rendered arguments, and what `helm test` does before it meets a cluster."""
+"""The evaluation's S3 server with the rendered arguments, a team's part of it, and `helm test` without a cluster."""
 
+import base64
 import csv
 import importlib.util
 import io
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.binaries
 
+ROOT = Path(__file__).parents[2]
 ROOT_KEYS = ("administrator", "administrator-secret")
 
 
@@ -124,6 +126,29 @@ def test_each_team_has_an_account_and_a_bucket_and_reaches_no_other(server: Serv
         with pytest.raises(ClientError, match="AccessDenied"):
             attempt()
     assert ours.get_object(Bucket="team-a", Key="models/m/model.onnx")["Body"].read() == b"ours"
+
+
+KUBECTL = """#!/bin/sh
+case "$*" in
+exec*) while [ "$1" != versitygw ]; do shift; done; shift; exec {versitygw} "$@" ;;
+*AWS_SECRET_ACCESS_KEY*) echo {secret} ;;
+get*) echo found ;;
+esac
+"""
+"""A cluster where everything is there but accounts and buckets."""
+
+
+def test_a_team_is_prepared_beside_one_whose_name_begins_with_its_own(server: Server, tmp_path: Path) -> None:
+    secret = "prepared-secret"
+    script = KUBECTL.format(versitygw=binary("versitygw"), secret=base64.b64encode(secret.encode()).decode())
+    kubectl = tmp_path / "programs" / "kubectl"
+    kubectl.parent.mkdir()
+    kubectl.write_text(script)
+    kubectl.chmod(0o755)
+    environment = {**server.environment, "PATH": f"{kubectl.parent}:{os.environ['PATH']}"}
+    for team in ("team-a-2", "team-a", "team-a"):
+        subprocess.run([ROOT / "examples" / "pool" / "prepare", team], env=environment, check=True)
+        server.client(team, secret).put_object(Bucket=team, Key="own", Body=b"")
 
 
 def the_test_pod(values: Document) -> Mapping[str, str]:
