@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from drivetrain.api.documents import Document, annotations_of, mapping, name_of, text
+from drivetrain.api.documents import JSON, Document, annotations_of, documents, mapping, name_of, text
 from drivetrain.api.kinds import CONFIG_MAP, RAY_JOB, RAY_SERVICE, ROLE, ROLE_BINDING, SERVICE, SERVICE_ACCOUNT
-from drivetrain.api.names import MANAGED_BY, MANAGED_BY_LABEL
+from drivetrain.api.names import GATEWAY_LABEL, MANAGED_BY, MANAGED_BY_LABEL
 from drivetrain.cli.validation import validate
+from tests.support.argocd import run
 from tests.support.helm import CHART, of_kind, render
 from tests.support.operator_world import World, a_quick_project
 from tests.support.ray_programs import version_of
@@ -48,9 +49,70 @@ def test_every_application_names_a_folder_of_this_repository() -> None:
         application = read(file)
         assert (ROOT / text(application, "spec", "source", "path")).is_dir()
         assert "ignoreDifferences" not in mapping(application, "spec")
+
+
+def the_platform(**values: Document) -> tuple[Document, ...]:
     platform = read(EXAMPLE / "apps" / "platform.yaml")
-    values = mapping(platform, "spec", "source", "helm", "valuesObject")
-    assert of_kind(render(values), "ServiceMonitor")
+    return render({**mapping(platform, "spec", "source", "helm", "valuesObject"), **values})
+
+
+def test_the_platform_runs_the_images_that_the_readme_tells_to_edit() -> None:
+    placeholder = "registry.example.org/drivetrain"
+    assert placeholder in (EXAMPLE / "README.md").read_text()
+    (operator,) = of_kind(the_platform(), "Deployment")
+    (container,) = documents(operator, "spec", "template", "spec", "containers")
+    (ray,) = [each for each in documents(container, "env") if each["name"] == "DRIVETRAIN_RAY_IMAGE"]
+    assert text(container, "image") == f"{placeholder}/operator:0.1.0"
+    assert text(ray, "value") == f"{placeholder}/ray:0.1.0"
+
+
+def test_the_platform_needs_no_definitions_of_prometheus_operator_until_they_are_asked_for() -> None:
+    def monitors(found: tuple[Document, ...]) -> set[str]:
+        return {text(each, "kind") for each in found if text(each, "apiVersion").startswith("monitoring.coreos.com/")}
+
+    on: Document = {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}}
+    assert monitors(the_platform()) == set()
+    assert monitors(the_platform(metrics=on)) >= {"ServiceMonitor", "PrometheusRule"}
+
+
+HEALTHY: Document = {"health": {"status": "Healthy"}}
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (None, "Progressing"),
+        ({}, "Progressing"),
+        ({"health": {"status": "Missing"}, "sync": {"status": "OutOfSync"}}, "Missing"),
+        ({**HEALTHY, "sync": {"status": "OutOfSync"}}, "Progressing"),
+        ({**HEALTHY, "sync": {"status": "OutOfSync"}, "operationState": {"phase": "Running"}}, "Progressing"),
+        ({**HEALTHY, "sync": {"status": "OutOfSync"}, "operationState": {"phase": "Succeeded"}}, "Healthy"),
+        ({**HEALTHY, "sync": {"status": "Synced"}}, "Healthy"),
+        ({"health": {"status": "Degraded", "message": "why"}, "sync": {"status": "Synced"}}, "Degraded"),
+    ],
+)
+def test_the_root_waits_for_an_application_until_it_is_synced_and_healthy(status: JSON, expected: str) -> None:
+    script = text(read(EXAMPLE / "argocd-cm.yaml"), "data", "resource.customizations.health.argoproj.io_Application")
+    application = {**read(EXAMPLE / "apps" / "platform.yaml"), "status": status}
+    told = run(script, application)
+    assert told["status"] == expected
+    assert bool(told["message"]) == (expected in ("Progressing", "Degraded"))
+
+
+def test_the_configuration_of_argo_cd_can_judge_the_health_of_all_that_a_wave_waits_for() -> None:
+    configuration = [read(folder / "argocd-cm.yaml") for folder in (EXAMPLE, CHART / "files" / "argocd")]
+    known = {key for each in configuration for key in mapping(each, "data")}
+    for file in (*EXAMPLE.glob("apps/*.yaml"), *EXAMPLE.glob("team-a/*.yaml")):
+        document = read(file)
+        if text(document, "kind") == "Namespace":  # is there once it is there
+            continue
+        kind = f"{text(document, 'apiVersion').split('/')[0]}_{text(document, 'kind')}"
+        assert f"resource.customizations.health.{kind}" in known
+
+
+def test_clients_in_the_teams_namespace_may_call_its_endpoints() -> None:
+    namespace = read(EXAMPLE / "team-a" / "namespace.yaml")
+    assert mapping(namespace, "metadata", "labels")[GATEWAY_LABEL] == "true"
 
 
 def test_the_definitions_are_never_pruned() -> None:

@@ -19,19 +19,19 @@ _HIDDEN = (
 
 def health(document: Document) -> tuple[str, str]:
     """Return status and message that health.lua gives the resource."""
-    told = run(folder(document) / "health.lua", document)
+    told = run(_script(document, "health.lua"), document)
     return str(told["status"]), str(told["message"])
 
 
 def actions(document: Document) -> dict[str, bool]:
     """Return the actions that are offered, and whether each can be taken now."""
-    found = run(folder(document) / "actions" / "discovery.lua", document)
+    found = run(_script(document, "actions/discovery.lua"), document)
     return {name: not each["disabled"] for name, each in found.items()}
 
 
 def act(document: Document, action: str) -> Document:
     """Return the resource as the action leaves it; the original tells empty lists from empty maps, as in Argo CD."""
-    changed: Document = _restored(run(folder(document) / "actions" / action / "action.lua", document), document)
+    changed: Document = _restored(run(_script(document, f"actions/{action}/action.lua"), document), document)
     return changed
 
 
@@ -40,15 +40,19 @@ def folder(document: Document) -> Path:
     return CUSTOMIZATIONS / kind_of(document).group / text(document, "kind")
 
 
-def run(script: Path, document: Document) -> dict[str, Any]:
+def run(script: str, document: Document) -> dict[str, Any]:
     """Run a script with the resource as `obj` and return what it returns."""
     lua = LuaRuntime(register_eval=False, register_builtins=False, unpack_returned_tuples=True)
     lua.execute('getmetatable("").__index = nil')
     for name in _HIDDEN.split():
         lua.globals()[name] = None
     lua.globals()["obj"] = _table(lua, document)
-    returned: dict[str, Any] = _plain(lua.execute(script.read_text("utf-8")))
+    returned: dict[str, Any] = _plain(lua.execute(script))
     return returned
+
+
+def _script(document: Document, name: str) -> str:
+    return (folder(document) / name).read_text("utf-8")
 
 
 def _restored(part: Any, original: Any) -> Any:
