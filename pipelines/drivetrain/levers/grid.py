@@ -57,6 +57,21 @@ class ActionGrid:
         """The lever values of one action."""
         return {name: column[index] for name, column in self.columns.items()}
 
+    def supported(self, support: Mapping[str, Sequence[str]]) -> Booleans:
+        """Actions near which there were enough training rows on every lever, [actions]; unnamed levers support all.
+
+        `support`: lever to its supported values, as text.
+        """
+        found = np.ones(self.size, dtype=bool)
+        for name, texts in support.items():
+            values = self.columns[name]
+            if values.dtype == object:
+                found &= np.isin(values.astype(str), texts)
+            else:
+                known = np.array([float(text) for text in texts])
+                found &= (np.abs(values.astype(np.float64)[:, None] - known[None, :]) < 1e-9).any(axis=1)
+        return found
+
     def distance(self, today: Mapping[str, Column]) -> Floats:
         """Change of each action from today's, [rows, actions]: sum over levers of the share of its range that it moves.
 

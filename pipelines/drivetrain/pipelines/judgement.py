@@ -1,6 +1,6 @@
 """The evaluation stage: everything that is said about a trained graph before it may serve."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from drivetrain.pipelines.off_policy import Log, policy_gate
 from drivetrain.pipelines.publication import digest_of
 from drivetrain.pipelines.rows import DECIDED_AT, GROUP, TrainingRows
 from drivetrain.pipelines.stage import StageName
+from drivetrain.pipelines.support import supported
 
 EXPLORED_ROWS = 5000
 """How many of the latest matured explored decisions a loop's retraining is judged on."""
@@ -115,9 +116,10 @@ class Judging:
         gates += [latency_gate(speed, spec.decisions.environment.latency_ms), equality_gate(self.equality)]
         policy = Policy(objective=spec.objective, levers=spec.levers, columns=spec.data.columns, target=target)
         validation = self.rows.frame.filter(pl.Series(self.rows.validation & (self.rows.weight > 0)))
-        multipliers = solve(graph, validation, self.plan.inputs, policy)
+        support = supported(self.rows.frame.filter(pl.Series(self.rows.fitted)), spec.levers)
+        multipliers = solve(graph, validation, self.plan.inputs, policy, support)
         advance(0.8)
-        gates.append(self._policy_value(graph, judged, policy, multipliers))
+        gates.append(self._policy_value(graph, judged, policy, support, multipliers))
         verdict = Verdict(
             metrics=self._metrics(contest),
             slices=by_slice(judged, target, spec.data.slices, spec.objective.model_metric.name),
@@ -145,10 +147,9 @@ class Judging:
         return Judged(frame, truth_of(frame, target), scores, self.rows.weight[rows], clusters)
 
     def _contest(self, judged: Judged, suffix: str) -> Contest:
-        seen = (self.rows.train | self.rows.validation) & (self.rows.weight > 0)
-        truth = truth_of(self.rows.frame.filter(pl.Series(seen)), self.spec.data.target)
+        truth = truth_of(self.rows.frame.filter(pl.Series(self.rows.fitted)), self.spec.data.target)
         empty = np.zeros((len(truth), 0), dtype=np.float32)
-        dummy = fit_dummy(Sample(empty, empty, truth, self.rows.weight[seen], ()), self.spec.data.target)
+        dummy = fit_dummy(Sample(empty, empty, truth, self.rows.weight[self.rows.fitted], ()), self.spec.data.target)
         nothing = np.zeros((len(judged), 0), dtype=np.float32)
         champion, why = self._champion_scores(judged.frame)
         return Contest(judged, dummy.scores(nothing, nothing), champion, why, suffix)
@@ -191,15 +192,20 @@ class Judging:
         return judge(gates, self._contest(judged.take(chosen), suffix), self.spec.data.target, seed)
 
     def _policy_value(
-        self, graph: Session, judged: Judged, policy: Policy, multipliers: Mapping[str, float]
+        self,
+        graph: Session,
+        judged: Judged,
+        policy: Policy,
+        support: Mapping[str, Sequence[str]],
+        multipliers: Mapping[str, float],
     ) -> GateResult:
         """Whether the log proves the new policy worse than the champion's, where the log can tell."""
         log, champion = Log.of(judged, self.plan, policy), None
-        found = log.value(graph, self.plan.inputs, multipliers)
+        found = log.value(graph, self.plan.inputs, support, multipliers)
         if self.champion is not None and isinstance(found, PolicyValue):
             contract = self.champion.contract
             if all(column.name in judged.frame.columns for column in contract.inputs):
-                champion = log.value(self.champion.graph, contract.inputs, contract.multipliers)
+                champion = log.value(self.champion.graph, contract.inputs, contract.support, contract.multipliers)
         return policy_gate(found, champion)
 
     def _metrics(self, contest: Contest) -> dict[str, float]:

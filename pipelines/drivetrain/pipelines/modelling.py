@@ -99,7 +99,7 @@ def build(
     judging = Judging(rows, spec, bench.plan, trained.graph, trained.equality, rival, facts)
     judgement = stages.run(judging)
     verdict = judgement.verdict
-    bins = reference(rows.frame.filter(_seen(rows)), spec.data, bench.plan)
+    bins = reference(rows.frame.filter(pl.Series(rows.fitted)), spec.data, bench.plan)
     contract = _contract(bench, trained.graph, bins, verdict)
     write(folder, trained.graph, contract, bins)
     winner, parameters = describe(trained.recipe)
@@ -170,14 +170,9 @@ def _try_all(bench: Bench, stages: Stages, first: tuple[Single, ...]) -> tuple[T
     return trials
 
 
-def _seen(rows: TrainingRows) -> pl.Series:
-    """Rows that the halves were fitted on."""
-    return pl.Series((rows.train | rows.validation) & (rows.weight > 0))
-
-
 def _contract(bench: Bench, graph: bytes, bins: Reference, verdict: Verdict) -> ModelContract:
     rows, spec = bench.rows, bench.spec
-    seen = rows.frame.filter(_seen(rows))
+    seen = rows.frame.filter(pl.Series(rows.fitted))
     return ModelContract(
         project=spec.project,
         project_uid=spec.project_uid,

@@ -1,6 +1,6 @@
 """Portfolio constraints priced at publication: Lagrange multipliers solved on the validation rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -18,14 +18,20 @@ SWEEPS = 2
 """With several constraints each is solved again, given the others' prices."""
 
 
-def solve(graph: Session, frame: pl.DataFrame, inputs: Sequence[InputColumn], policy: Policy) -> dict[str, float]:
+def solve(
+    graph: Session,
+    frame: pl.DataFrame,
+    inputs: Sequence[InputColumn],
+    policy: Policy,
+    support: Mapping[str, Sequence[str]],
+) -> dict[str, float]:
     """Portfolio metric to its multiplier. Actions are ranked by `choose`, as in serving; means are those of `value`."""
     constraints = [constraint for constraint in policy.objective.constraints if constraint.metric is not None]
     prices: dict[str, float] = {str(constraint.metric): 0.0 for constraint in constraints}
     if not constraints or frame.is_empty():
         return prices
     spread = np.unique(np.linspace(0, frame.height - 1, min(frame.height, ROWS)).astype(np.int64))
-    seen = situations(graph, frame[spread.tolist()], inputs, policy)
+    seen = situations(graph, frame[spread.tolist()], inputs, policy, support)
     merit, value = seen.merit(), seen.predictions[VALUE_OUTPUT]
     tall = {name: column[:, None] for name, column in seen.context.items()}
     wide = {name: column[None, :] for name, column in seen.valuation.grid.columns.items()}

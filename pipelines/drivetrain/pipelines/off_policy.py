@@ -44,7 +44,11 @@ class Log:
         return cls(judged.take(usable), plan, policy)
 
     def value(
-        self, graph: Session, inputs: Sequence[InputColumn], multipliers: Mapping[str, float]
+        self,
+        graph: Session,
+        inputs: Sequence[InputColumn],
+        support: Mapping[str, Sequence[str]],
+        multipliers: Mapping[str, float],
     ) -> PolicyValue | NotIdentified | None:
         """The mean KPI, in the direction that is better, of acting by this graph; None without rows or folds.
 
@@ -55,7 +59,7 @@ class Log:
         fold = np.abs(clusters) % FOLDS
         if len(np.unique(fold)) < 2:
             return None
-        seen = situations(graph, frame, inputs, self.policy, multipliers)
+        seen = situations(graph, frame, inputs, self.policy, support, multipliers=multipliers)
         chosen = seen.chosen()
         taken = chosen != NO_ACTION
         levers = {lever.name: seen.context[lever.name] for lever in self.policy.levers}

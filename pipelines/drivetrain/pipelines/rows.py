@@ -61,6 +61,11 @@ class TrainingRows:
         return self.mask("validation")
 
     @property
+    def fitted(self) -> npt.NDArray[np.bool_]:
+        """[rows]: rows that count and that models were fitted or tuned on."""
+        return (self.train | self.validation) & (self.weight > 0)
+
+    @property
     def test(self) -> npt.NDArray[np.bool_]:
         """[rows]: rows that the gates judge on."""
         return self.mask("test")

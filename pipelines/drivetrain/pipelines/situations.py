@@ -41,9 +41,14 @@ def situations(
     frame: pl.DataFrame,
     inputs: Sequence[InputColumn],
     policy: Policy,
+    support: Mapping[str, Sequence[str]],
+    *,
     multipliers: Mapping[str, float] | None = None,
 ) -> Situations:
-    """Evaluates every grid action of every row. Lever columns of `frame` are today's actions where the log is today."""
+    """Evaluates every grid action of every row; those without `support` are not allowed, as in serving.
+
+    Lever columns of `frame` are today's actions where the log is today.
+    """
     valuation, rows = Valuation.of(policy, multipliers), frame.height
     context = context_of(frame)
     names = [column.name for column in inputs]
@@ -55,9 +60,8 @@ def situations(
     }
     logged = {lever.name: context[lever.name] for lever in policy.levers}
     today = valuation.today(context, rows, logged if policy.objective.baseline.logged else None)
-    return Situations(
-        valuation, context, predictions, valuation.feasible(context, rows), valuation.grid.distance(today)
-    )
+    allowed = valuation.feasible(context, rows) & valuation.grid.supported(support)
+    return Situations(valuation, context, predictions, allowed, valuation.grid.distance(today))
 
 
 def context_of(frame: pl.DataFrame) -> dict[str, Column]:

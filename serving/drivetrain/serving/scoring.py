@@ -10,7 +10,6 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from drivetrain.api.errors import ModelError
-from drivetrain.api.model import ModelContract
 from drivetrain.api.v1alpha1.lever import Exploration
 from drivetrain.api.v1alpha1.rollout import Fallback
 from drivetrain.levers.choice import NO_ACTION, best_actions, nearest_actions
@@ -142,7 +141,7 @@ def score_model(
     merit = valuation.merit(predicted.choose, columns)
     worth = valuation.grid_values(predicted.value, columns)
     allowed = valuation.feasible(columns, contexts.count)
-    supported = supported_actions(grid, graph.contract)
+    supported = grid.supported(graph.contract.support)
     distance = grid.distance(contexts.today)
     finite = np.isfinite(merit) & np.isfinite(worth)
     recommended = best_actions(merit, allowed & finite & supported, distance)
@@ -197,21 +196,6 @@ def score_baseline(
         refused=refused,
         violated=np.zeros((len(valuation.bounds), contexts.count), dtype=bool),
     )
-
-
-def supported_actions(grid: ActionGrid, contract: ModelContract) -> Booleans:
-    """Actions near which there were enough training rows on every lever, [actions]."""
-    supported = np.ones(grid.size, dtype=bool)
-    for name, values in grid.columns.items():
-        texts = contract.support.get(name)
-        if texts is None:
-            continue
-        if values.dtype == object:
-            supported &= np.isin(values.astype(str), texts)
-        else:
-            known = np.array([float(text) for text in texts])
-            supported &= (np.abs(values.astype(np.float64)[:, None] - known[None, :]) < 1e-9).any(axis=1)
-    return supported
 
 
 def expected(score: ArmScore, on_grid: Floats, at_atom: Floats) -> Floats:

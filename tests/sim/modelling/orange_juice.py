@@ -111,7 +111,7 @@ def chosen(model: BuiltModel, spec: RunSpec, contexts: Contexts) -> Integers:
     policy = Policy(
         objective=spec.objective, levers=spec.levers, columns=spec.data.columns, target=spec.data.target, model=None
     )
-    return situations(graph, frame, model.contract.inputs, policy).chosen()
+    return situations(graph, frame, model.contract.inputs, policy, model.contract.support).chosen()
 
 
 def share_of_gap(model: BuiltModel, spec: RunSpec, market: Market, *, sees_loyalty: bool) -> float:

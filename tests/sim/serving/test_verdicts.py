@@ -50,7 +50,7 @@ def learned(loyalty: bool) -> Model:
         loyalty=pl.Series(CONTEXTS.loyalty), price=pl.lit(1.99), discount=pl.lit(0.0)
     )
     policy = Policy(objective=spec.objective, levers=spec.levers, columns=spec.data.columns, target=spec.data.target)
-    seen = situations(graph, frame, model.contract.inputs, policy)
+    seen = situations(graph, frame, model.contract.inputs, policy, model.contract.support)
     return Model(seen.chosen(), seen.predictions["value"], found)
 
 

@@ -35,6 +35,15 @@ def test_a_grid_that_is_too_large_is_thinned_and_says_so() -> None:
     assert {grid.columns["a"].min(), grid.columns["a"].max()} == {0.0, 999.0}
 
 
+def test_an_action_is_supported_when_each_of_its_values_is() -> None:
+    grid = ActionGrid.of((PRICE, CHANNEL))
+    price, channel = grid.columns["price"][0], grid.columns["channel"][0]
+    found = grid.supported({"price": (str(price),), "channel": (str(channel),)})
+    assert [grid.action(index) for index in np.flatnonzero(found)] == [{"price": price, "channel": channel}]
+    assert grid.supported({"price": ()}).sum() == 0
+    assert grid.supported({}).all()
+
+
 def test_neighbours_are_worked_out_once_and_reach_the_next_values_of_a_thinned_grid() -> None:
     fine = Lever(name="a", type="Integer", minimum=Decimal(0), maximum=Decimal(999), step=Decimal(1))
     grid = ActionGrid.of((fine, fine.model_copy(update={"name": "b"})))

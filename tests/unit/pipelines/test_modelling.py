@@ -13,6 +13,7 @@ import pytest
 from drivetrain.api.canonical import canonical_json
 from drivetrain.api.errors import ContractError, InvalidSpecError, ModelError
 from drivetrain.api.model import CONTRACT_FILE, GRAPH_FILE, REFERENCE_FILE, ModelContract, Reference
+from drivetrain.api.policy import Policy
 from drivetrain.api.runspec import RunSpec
 from drivetrain.pipelines import line
 from drivetrain.pipelines.ensembles import Single
@@ -23,6 +24,7 @@ from drivetrain.pipelines.graph import Session
 from drivetrain.pipelines.modelling import BuiltModel, build
 from drivetrain.pipelines.publication import signature
 from drivetrain.pipelines.rows import DECIDED_AT, EXPLORED, PART, PROPENSITY, WEIGHT, TrainingRows
+from drivetrain.pipelines.situations import situations
 from drivetrain.pipelines.work import LocalTrials, Material, Outcome, Task
 from tests.support.training_rows import DirectStages, MemoryLog, shop_rows, shop_spec
 
@@ -328,6 +330,20 @@ def test_a_grid_value_that_training_rows_do_not_come_near_is_not_supported(shop:
     rows = shop_rows(600)
     cheap = replace(rows, frame=rows.frame.filter(pl.col("price") < 1.8))
     assert shop.built(cheap, shop_spec()).contract.support["price"] == ("1.69", "1.74", "1.79", "1.84")
+
+
+def test_rows_are_judged_by_the_actions_that_serving_may_take(shop: Shop) -> None:
+    rows, spec = shop_rows(600), shop_spec()
+    model = shop.built(rows, spec)
+    graph = Session((model.folder / "model.onnx").read_bytes())
+    policy = Policy(objective=spec.objective, levers=spec.levers, columns=spec.data.columns, target=spec.data.target)
+    contract = model.contract
+    usual = situations(graph, rows.frame, contract.inputs, policy, contract.support)
+    known = {**contract.support, "price": ("1.69",)}
+    dear = situations(graph, rows.frame, contract.inputs, policy, known)
+    prices = usual.valuation.grid.columns["price"]
+    assert set(prices[usual.chosen()]) != {1.69}
+    assert set(prices[dear.chosen()]) == {1.69}
 
 
 def test_the_reference_counts_the_training_contexts_and_leaves_levers_out(shop: Shop) -> None:
