@@ -202,8 +202,13 @@ async def test_the_standby_is_ready_writes_nothing_and_takes_over_when_the_leade
     await until(lambda: _more(first.metric("drivetrain_leader"), 0.0))
     second = start("second")
     await until(lambda: _is(second.probe("/readyz"), 200))
+    await until(lambda: _more(second.metric("drivetrain_watch_age_seconds", resource="trainingruns"), 0.0))
+    applied = time.monotonic()
     await cluster.apply(a_run("toy-b").document(), field_manager="person")
     await until(lambda: _exists(cluster, child_of("toy-b")))
+    await until(lambda: _heard_since(second, applied))
+    assert await second.metric("drivetrain_queue_depth") == 0.0, "what it hears of is not what it has to do"
+    assert await second.metric("drivetrain_queue_oldest_seconds") == 0.0
     assert await second.metric("drivetrain_leader") == 0.0
     assert await second.metric("drivetrain_api_requests_total", verb="patch") == 0.0
     first.process.send_signal(signal.SIGTERM)
@@ -264,6 +269,10 @@ async def _is(probe: Awaitable[tuple[int, str]], status: int) -> bool:
 
 async def _more(found: Awaitable[float], than: float) -> bool:
     return await found > than
+
+
+async def _heard_since(process: Process, moment: float) -> bool:
+    return await process.metric("drivetrain_watch_age_seconds", resource="trainingruns") < time.monotonic() - moment
 
 
 async def _exists(cluster: KubernetesCluster, ref: Ref) -> bool:

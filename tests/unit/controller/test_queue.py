@@ -98,6 +98,22 @@ def test_wake_ups_during_a_run_lead_to_one_more_run_after_it() -> None:
     assert journal.starts == [("a", 0.0), ("a", 10.0)]
 
 
+def test_what_was_due_before_the_work_began_waits_from_then_on() -> None:
+    ages: list[float] = []
+
+    async def story() -> None:
+        queue, loop = queue_of(Journal(), _slow), asyncio.get_running_loop()
+        for key in "abc":
+            queue.wake(key)
+        await asyncio.sleep(1000.0)  # another process leads
+        ages.append(queue.oldest_age())
+        loop.call_at(1004.0, lambda: ages.append(queue.oldest_age()))
+        await _for_a_while(queue, 5.0, workers=1)
+
+    run(story())
+    assert ages == [0.0, 4.0]
+
+
 def test_a_waiting_worker_is_woken_by_a_new_key() -> None:
     journal = Journal()
 

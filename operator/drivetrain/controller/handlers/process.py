@@ -88,7 +88,7 @@ async def run(
             await operator.run()
 
         def healthy() -> str:
-            stuck = operator.queue.oldest_age() if leadership.leads else 0.0
+            stuck = operator.queue.oldest_age()
             return f"an object has waited for {stuck:.0f} s" if stuck > LONGEST_WAIT else ""
 
         def ready() -> str:
@@ -97,7 +97,8 @@ async def run(
             return "" if operator.synced.is_set() or not leadership.leads else "the first listing is under way"
 
         def tell() -> str:
-            metrics.queue_depth.set(value=operator.queue.depth())
+            # Who waits to lead hears the hints as well, and what they make due stays so until it leads.
+            metrics.queue_depth.set(value=operator.queue.depth() if leadership.leads else 0)
             metrics.queue_age.set(value=operator.queue.oldest_age())
             metrics.leader.set(value=float(leadership.leads))
             return metrics.text()

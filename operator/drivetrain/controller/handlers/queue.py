@@ -31,6 +31,8 @@ class WorkQueue(Generic[K]):
         self._on_failure = on_failure
         self._schedule: Schedule[K] = Schedule(rng)
         self._changed = asyncio.Event()
+        self._began: float | None = None
+        """When `run` was called; keys may be woken long before, in a process that waits to lead."""
 
     def wake(self, key: K, delay: float = 0.0) -> None:
         """Make the key due after `delay` seconds at the latest."""
@@ -42,11 +44,13 @@ class WorkQueue(Generic[K]):
         return self._schedule.depth(_now())
 
     def oldest_age(self) -> float:
-        """Return for how many seconds the key that is due longest has waited."""
-        return self._schedule.oldest_age(_now())
+        """Return for how many seconds the key that is due longest has waited since the work began; 0 before."""
+        now = _now()
+        return 0.0 if self._began is None else min(self._schedule.oldest_age(now), now - self._began)
 
     async def run(self, workers: int) -> None:
         """Work until cancelled, on at most `workers` keys at once."""
+        self._began = _now()
         await until_one_ends(*(self._serve() for _ in range(workers)))
 
     async def _serve(self) -> None:
