@@ -3,13 +3,18 @@
 import json
 import re
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import cast
 
+import numpy as np
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from drivetrain.api.documents import Document, documents, mapping, texts
 from drivetrain.controller.handlers.metrics import Metrics as OperatorMetrics
+from drivetrain.levers.assignment import Arm
+from drivetrain.serving.decisions import Decisions
 from drivetrain.serving.metrics import Metrics as EndpointMetrics
 from tests.support.helm import CHART, of_kind, render
 
@@ -20,12 +25,23 @@ ON = {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}, 
 
 def known() -> set[str]:
     """Names of all series, `_bucket`, `_sum` and `_count` of histograms included."""
-    texts = (OperatorMetrics(lambda: 0.0).text(), EndpointMetrics().text(ready=True))
+    texts = (OperatorMetrics(lambda: 0.0).text(), EndpointMetrics("r").text(ready=True))
     names = set()
     for family in (family for text in texts for family in text_string_to_metric_families(text)):
         suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(family.type, ("",))
         names |= {family.name + suffix for suffix in suffixes}
     return names
+
+
+def endpoint_labels() -> dict[str, set[str]]:
+    """Names of the series of an endpoint, and the labels that they carry."""
+    metrics = EndpointMetrics("r")
+    metrics.answered("/v1/decide", 200, 0.01)
+    decided = SimpleNamespace(arms=(Arm.STABLE,), policies=("p",), fallback=("ModelFailed",), explored=np.zeros(1))
+    metrics.decided(cast(Decisions, decided))
+    metrics.store_failed("StoreUnavailable")
+    families = text_string_to_metric_families(metrics.text(ready=True))
+    return {sample.name: set(sample.labels) for family in families for sample in family.samples}
 
 
 def expressions() -> Iterator[str]:
@@ -43,6 +59,20 @@ def test_every_metric_in_an_alert_or_a_panel_exists() -> None:
     named = {name for each in expressions() for name in re.findall(r"\bdrivetrain_[a-z_]+", each)}
     assert named - known() == set()
     assert {"drivetrain_leader", "drivetrain_resource_condition", "drivetrain_requests_total"} <= named
+
+
+def test_what_a_replica_tells_by_several_pods_counts_once_before_it_is_summed() -> None:
+    """A scrape meets any replica, so each Pod has a sparse copy of the series of each of them."""
+    own = endpoint_labels()
+    seen = set()
+    for each in expressions():
+        merged = re.findall(r"max by \(([a-z, ]+)\) \((?:rate|max_over_time)\((drivetrain_[a-z_]+)", each)
+        named = [name for name in re.findall(r"\bdrivetrain_[a-z_]+", each) if name in own]
+        assert [name for _, name in merged] == named, each
+        for labels, name in merged:
+            assert set(labels.split(", ")) == {"namespace", "service", *own[name]}, each
+        seen |= set(named)
+    assert len(seen) == 8
 
 
 def test_brackets_and_quotes_of_every_expression_are_closed() -> None:

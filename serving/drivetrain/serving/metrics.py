@@ -1,4 +1,7 @@
-"""Counters of one replica, in Prometheus' text format."""
+"""Counters of one replica, in Prometheus' text format.
+
+A scrape comes by the balancer and meets any replica, so each series says whose it is.
+"""
 
 import threading
 from collections import Counter
@@ -11,9 +14,10 @@ _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 
 
 class Metrics:
-    """Counts requests, decisions and trouble; safe on any thread."""
+    """Counts requests, decisions and trouble of the replica of this name; safe on any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, replica: str) -> None:
+        self._replica = f'replica="{replica}"'
         self._guard = threading.Lock()
         self._requests: Counter[tuple[str, int]] = Counter()
         self._latency: Counter[tuple[str, float]] = Counter()
@@ -51,10 +55,11 @@ class Metrics:
 
     def text(self, *, ready: bool) -> str:
         """Everything counted so far."""
+        mine = self._replica
         with self._guard:
             lines = ["# TYPE drivetrain_requests_total counter"]
             lines += [
-                f'drivetrain_requests_total{{route="{route}",status="{status}"}} {count}'
+                f'drivetrain_requests_total{{{mine},route="{route}",status="{status}"}} {count}'
                 for (route, status), count in sorted(self._requests.items())
             ]
             lines.append("# TYPE drivetrain_request_seconds histogram")
@@ -63,32 +68,32 @@ class Metrics:
                 for bound in (*_BUCKETS, float("inf")):
                     below += self._latency[route, bound]
                     label = "+Inf" if bound == float("inf") else f"{bound:g}"
-                    lines.append(f'drivetrain_request_seconds_bucket{{route="{route}",le="{label}"}} {below}')
-                lines.append(f'drivetrain_request_seconds_sum{{route="{route}"}} {total:.6f}')
-                lines.append(f'drivetrain_request_seconds_count{{route="{route}"}} {below}')
+                    lines.append(f'drivetrain_request_seconds_bucket{{{mine},route="{route}",le="{label}"}} {below}')
+                lines.append(f'drivetrain_request_seconds_sum{{{mine},route="{route}"}} {total:.6f}')
+                lines.append(f'drivetrain_request_seconds_count{{{mine},route="{route}"}} {below}')
             lines.append("# TYPE drivetrain_decisions_total counter")
             lines += [
-                f'drivetrain_decisions_total{{arm="{arm.value}",policy="{policy}"}} {count}'
+                f'drivetrain_decisions_total{{{mine},arm="{arm.value}",policy="{policy}"}} {count}'
                 for (arm, policy), count in sorted(
                     self._decisions.items(), key=lambda item: (item[0][0].value, item[0][1])
                 )
             ]
             lines.append("# TYPE drivetrain_fallbacks_total counter")
             lines += [
-                f'drivetrain_fallbacks_total{{reason="{reason}"}} {count}'
+                f'drivetrain_fallbacks_total{{{mine},reason="{reason}"}} {count}'
                 for reason, count in sorted(self._fallbacks.items())
             ]
             lines.append("# TYPE drivetrain_store_failures_total counter")
             lines += [
-                f'drivetrain_store_failures_total{{reason="{reason}"}} {count}'
+                f'drivetrain_store_failures_total{{{mine},reason="{reason}"}} {count}'
                 for reason, count in sorted(self._store_failures.items())
             ]
             lines += [
                 "# TYPE drivetrain_explored_total counter",
-                f"drivetrain_explored_total {self._explored}",
+                f"drivetrain_explored_total{{{mine}}} {self._explored}",
                 "# TYPE drivetrain_outcomes_total counter",
-                f"drivetrain_outcomes_total {self._outcomes}",
+                f"drivetrain_outcomes_total{{{mine}}} {self._outcomes}",
                 "# TYPE drivetrain_ready gauge",
-                f"drivetrain_ready {int(ready)}",
+                f"drivetrain_ready{{{mine}}} {int(ready)}",
             ]
         return "\n".join(lines) + "\n"

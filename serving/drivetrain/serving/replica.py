@@ -70,7 +70,7 @@ class Replica:
         self._settings = settings
         self._store = store
         self.name = f"{name}-{os.urandom(4).hex()}"
-        self.metrics = Metrics()
+        self.metrics = Metrics(self.name)
         self._signer = Signer(signing_key(store, os.urandom(KEY_BYTES)), os.urandom(6))
         self._journal = Journal(settings.journal, self.name)
         self._config: EndpointConfig | None = None

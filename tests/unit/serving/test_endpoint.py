@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from drivetrain.api import layout
 from drivetrain.api.errors import ModelError
@@ -226,13 +227,27 @@ async def test_the_inference_protocol_answers_with_the_mean_and_echoes_the_id(
 
 
 async def test_the_pages_describe_the_contract_in_force(start: Start, stable: EndpointConfig) -> None:
-    client, _ = await start(stable)
+    client, replica = await start(stable)
     _, document = await client.get("/openapi.json")
     rows = document["paths"]["/v1/decide"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert "price_rival" in rows["properties"]["rows"]["items"]["required"]
     assert "price_rival" in (await client.get("/docs"))[1]
-    assert "drivetrain_ready 1" in (await client.get("/metrics"))[1]
+    assert f'drivetrain_ready{{replica="{replica.name}"}} 1' in (await client.get("/metrics"))[1]
     assert (await client.get("/nothing"))[0] == 404
+
+
+async def test_no_series_of_one_replica_is_one_of_another(start: Start, stable: EndpointConfig) -> None:
+    """A scrape meets any replica: counters under one name would go up and down by turns."""
+    told: list[set[tuple[str, tuple[tuple[str, str], ...]]]] = []
+    for _ in range(2):
+        client, replica = await start(stable)
+        await client.post("/v1/decide", {"rows": [row(0)]})
+        replica.metrics.store_failed("StoreUnavailable")
+        page = (await client.get("/metrics"))[1]
+        samples = [each for family in text_string_to_metric_families(page) for each in family.samples]
+        assert {each.labels["replica"] for each in samples} == {replica.name}
+        told.append({(each.name, tuple(sorted(each.labels.items()))) for each in samples})
+    assert told[0].isdisjoint(told[1])
 
 
 async def test_a_pinned_version_answers_on_v2_only_and_says_so(
