@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import cast
+from typing import cast, get_args
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from drivetrain.api.documents import Document, documents, mapping, texts
 from drivetrain.controller.handlers.metrics import Metrics as OperatorMetrics
 from drivetrain.levers.assignment import Arm
+from drivetrain.serving.comparison import Halt
 from drivetrain.serving.decisions import Decisions
 from drivetrain.serving.metrics import Metrics as EndpointMetrics
 from tests.support.helm import CHART, of_kind, render
@@ -73,6 +74,19 @@ def test_what_a_replica_tells_by_several_pods_counts_once_before_it_is_summed() 
             assert set(labels.split(", ")) == {"namespace", "service", *own[name]}, each
         seen |= set(named)
     assert len(seen) == 8
+
+
+def test_a_run_that_ended_needs_nobody_for_ever() -> None:
+    ended = r'unless on \([a-z, ]*namespace, name\) \S*condition\{kind="TrainingRun",type=~"Complete\|Failed"'
+    of_stalled = [each for each in expressions() if "Stalled" in each]
+    assert len(of_stalled) == 3, "two alerts and a panel"
+    for each in of_stalled:
+        assert re.search(ended, each), each
+
+
+def test_every_reason_for_which_a_rollout_halts_is_alerted_and_shown() -> None:
+    reasons = [set(found.split("|")) for each in expressions() for found in re.findall(r'reason=~"([^"]+)"', each)]
+    assert reasons == [{reason for reason in get_args(Halt) if reason}] * 2
 
 
 def test_brackets_and_quotes_of_every_expression_are_closed() -> None:

@@ -122,6 +122,16 @@ def test_a_shadowing_candidate_is_told_to_replicas_without_a_weight_and_told_in_
     assert config(bench.services()[0]).weight == 10
 
 
+def test_a_halted_rollout_says_why_it_stands_still() -> None:
+    bench = a_bench()
+    hash_ = rolling(bench)
+    told = config(bench.services()[0])
+    seen = {"rollout": told.rollout, "stable": told.stable, "candidate": hash_, "weight": told.weight}
+    counts = {"outcomes_stable": 9, "outcomes_candidate": 1, "halted": "OutcomesMissing", "message": "1 is missing."}
+    bench.tell(rollout={**seen, **counts}, loads=[{"hash": hash_, "state": "Loaded"}])
+    assert bench.said("Progressing") == ("True", "OutcomesMissing", "1 is missing.")
+
+
 def test_during_a_rollout_only_the_user_config_changes() -> None:
     bench = a_bench()
     before = bench.services()[0]

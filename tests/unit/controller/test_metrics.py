@@ -44,18 +44,20 @@ def test_counters_gauges_and_histograms_read_back() -> None:
 
 def test_label_values_are_escaped() -> None:
     metrics = Metrics(Clock())
-    metrics.show_conditions("TrainingRun", "team", 'a"\\\nb', {"Ready": "True"})
+    metrics.show_conditions("TrainingRun", "team", 'a"\\\nb', {"Ready": ("True", "Serving")})
     assert any(dict(labels).get("name") == 'a"\\\nb' for _, labels in samples(metrics))
 
 
 def test_a_condition_that_changed_or_went_is_not_shown_any_more() -> None:
     metrics = Metrics(Clock())
-    metrics.show_conditions("TrainingRun", "team", "a", {"Ready": "False", "Stalled": "True"})
-    metrics.show_conditions("TrainingRun", "team", "a", {"Ready": "True"})
-    metrics.show_conditions("TrainingRun", "team", "b", {"Ready": "True"})
+    waits = {"Ready": ("False", "Queued"), "Reconciling": ("True", "Queued")}
+    metrics.show_conditions("TrainingRun", "team", "a", waits)
+    metrics.show_conditions("TrainingRun", "team", "a", {"Ready": ("False", "Starting")})
+    metrics.show_conditions("TrainingRun", "team", "a", {"Ready": ("True", "Succeeded")})
+    metrics.show_conditions("TrainingRun", "team", "b", {"Ready": ("True", "Succeeded")})
     metrics.show_conditions("TrainingRun", "team", "b", {})
     shown = list(metrics.conditions.values)
-    assert shown == [("TrainingRun", "team", "a", "Ready", "True")]
+    assert shown == [("TrainingRun", "team", "a", "Ready", "True", "Succeeded")]
 
 
 def test_what_a_run_cost_and_waited_is_shown_until_it_is_gone() -> None:

@@ -123,7 +123,7 @@ async def test_nothing_is_written_when_everything_is_as_it_should_be() -> None:
     reconciled = await reconcile(Toy(), cluster, RUN, NOW, "test")
     assert {verb for verb, _ in cluster.requests[asked:]} == {"get", "list"}
     assert reconciled.wake_after == timedelta(minutes=5)
-    assert reconciled.conditions == {"Ready": "True"}
+    assert reconciled.conditions == {"Ready": ("True", "Submitted")}
 
 
 async def test_the_operator_never_writes_spec_or_metadata_of_the_owner() -> None:

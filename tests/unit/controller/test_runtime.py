@@ -268,13 +268,13 @@ def test_conditions_of_an_object_that_is_gone_are_not_shown_any_more() -> None:
     cluster, keeper, metrics = FakeCluster(), Keeper(), Metrics(lambda: 0.0)
     ref = Ref(TRAINING_RUN, "team", "a")
     document = cluster.put(a_run("a"))
-    conditions: Document = {"conditions": [{"type": "Ready", "status": "True"}]}
+    conditions: Document = {"conditions": [{"type": "Ready", "status": "True", "reason": "Kept"}]}
     cluster.put_status({**a_run("a"), "status": conditions})
 
     async def story() -> None:
         operator = an_operator(cluster, keeper, metrics=metrics)
         await _for(operator, 1.0)
-        assert list(metrics.conditions.values) == [("TrainingRun", "team", "a", "Ready", "True")]
+        assert list(metrics.conditions.values) == [("TrainingRun", "team", "a", "Ready", "True", "Kept")]
         cluster.remove(ref)
         operator.hint(TRAINING_RUN, document, True)
         await _for(operator, 1.0)

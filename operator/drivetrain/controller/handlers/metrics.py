@@ -106,9 +106,9 @@ class Metrics:
         self.leader = Series("drivetrain_leader", "1 while this process holds the lease.", "gauge")
         self.conditions = Series(
             "drivetrain_resource_condition",
-            "1 for the present status of each condition of each resource.",
+            "1 for the present status and reason of each condition of each resource.",
             "gauge",
-            ("kind", "namespace", "name", "type", "status"),
+            ("kind", "namespace", "name", "type", "status", "reason"),
         )
 
         run = ("namespace", "project", "name", "queue")
@@ -144,12 +144,12 @@ class Metrics:
         """Return for how many seconds the watch of a resource gave no sign of life, or since the start."""
         return self._monotonic() - self._watched_at.get(resource, self._started)
 
-    def show_conditions(self, kind: str, namespace: str, name: str, conditions: Mapping[str, str]) -> None:
-        """Replace the conditions (type to status) of one resource; none: the resource is gone."""
+    def show_conditions(self, kind: str, namespace: str, name: str, conditions: Mapping[str, tuple[str, str]]) -> None:
+        """Replace the conditions (type to status and reason) of one resource; none: the resource is gone."""
         for labels in [labels for labels in self.conditions.values if labels[:3] == (kind, namespace, name)]:
             del self.conditions.values[labels]
-        for condition, status in conditions.items():
-            self.conditions.set(kind, namespace, name, condition, status, value=1.0)
+        for condition, (status, reason) in conditions.items():
+            self.conditions.set(kind, namespace, name, condition, status, reason, value=1.0)
 
     def show_run(self, ref: Ref, owner: Document | None) -> None:
         """Replace what one run has cost and waited; None: it is gone."""

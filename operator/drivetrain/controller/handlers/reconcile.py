@@ -40,8 +40,8 @@ class Reconciled:
     """What a reconcile left behind."""
 
     wake_after: timedelta | None = None
-    conditions: Mapping[str, str] | None = None
-    """Type to status; None: the object does not exist."""
+    conditions: Mapping[str, tuple[str, str]] | None = None
+    """Type to status and reason; None: the object does not exist."""
     owner: Document | None = None
     """The object with the status that is stored now."""
 
@@ -57,7 +57,8 @@ async def reconcile(controller: Controller[O], cluster: Cluster, ref: Ref, now: 
         return Reconciled()
     plan = controller.decide(observed, now)
     owner = await carry_out(plan, observed, cluster, now, identity)
-    conditions = {text(each, "type"): text(each, "status") for each in documents(owner, "status", "conditions")}
+    found = documents(owner, "status", "conditions")
+    conditions = {text(each, "type"): (text(each, "status"), text(each, "reason")) for each in found}
     return Reconciled(plan.wake_after, conditions, owner)
 
 
