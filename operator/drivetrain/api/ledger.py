@@ -164,6 +164,8 @@ class DeploymentLedger(ApiModel):
     switched_at: datetime | None = None
     """When the Service was last moved to another revision: the old cluster goes a little later."""
     runtime: RecordedRuntime | None = None
-    """What the endpoint runs in where the spec names no image; another one with another generation, or on request."""
+    """What the endpoint runs in where the spec names no image; another one with another spec, or on request."""
     rendered_generation: int = 0
-    """Generation of the spec that `runtime` was recorded for."""
+    """Newest generation that was acted on: a late read of an older one is not."""
+    rendered_spec: str | None = None
+    """Hash of the spec of that generation, without how many replicas it asks for; absent in older ledgers."""

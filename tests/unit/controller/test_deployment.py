@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from datetime import timedelta
 
+from drivetrain.api.canonical import canonical_json
 from drivetrain.api.documents import JSON, Document, documents, labels_of, mapping, name_of, text, texts, value
 from drivetrain.api.kinds import (
     CONFIG_MAP,
@@ -15,8 +16,8 @@ from drivetrain.api.kinds import (
     TRAINING_RUN,
     Ref,
 )
-from drivetrain.api.ledger import ProjectLedger, RunLedger
-from drivetrain.api.names import ENDPOINT_URL_ANNOTATION
+from drivetrain.api.ledger import DeploymentLedger, ProjectLedger, RunLedger
+from drivetrain.api.names import ENDPOINT_URL_ANNOTATION, LEDGER_KEY
 from drivetrain.api.policy import EndpointConfig
 from drivetrain.api.v1alpha1.project import VersionReference
 from drivetrain.controller.manifests.settings import Settings
@@ -239,19 +240,75 @@ def test_an_endpoint_that_serve_scales_offers_no_selector_to_another_autoscaler(
     assert "selector" not in mapping(bench.read(DEPLOYMENT, "shop"), "status")
 
 
-def test_an_operator_with_another_default_image_replaces_no_cluster() -> None:
-    bench = a_bench()
+def upgraded(bench: ServingBench) -> Bench:
+    """The same cluster under an operator with another default image."""
     newer = Bench(settings=Settings(ray_image="example.org/ray:2", ray_version="2.60.1", python_version="3.12"))
     newer.cluster = bench.cluster
-    newer.reconcile(DEPLOYMENT, "shop")
+    return newer
+
+
+def image_of(bench: ServingBench) -> str:
+    assert bench.record.runtime is not None
+    return bench.record.runtime.image
+
+
+def test_an_operator_with_another_default_image_replaces_no_cluster() -> None:
+    bench = a_bench()
+    upgraded(bench).reconcile(DEPLOYMENT, "shop")
     assert len(bench.services()) == 1
     assert bench.record.runtime == SETTINGS.runtime
 
 
+def test_another_spec_takes_the_default_image_of_today() -> None:
+    bench = a_bench()
+    newer = upgraded(bench)
+    newer.reconcile(DEPLOYMENT, "shop")
+    newer.edit(DEPLOYMENT, "shop", rollout={"holdout": 0.02})
+    newer.reconcile(DEPLOYMENT, "shop")
+    assert image_of(bench) == "example.org/ray:2"
+    assert len(bench.services()) == 2
+
+
+def test_a_spec_that_states_what_was_its_default_is_the_same_spec() -> None:
+    bench = a_bench()
+    newer = upgraded(bench)
+    newer.edit(DEPLOYMENT, "shop", rollout={"holdout": 0.01}, cluster={"nodeSelector": {}})
+    newer.reconcile(DEPLOYMENT, "shop")
+    assert image_of(bench) == "example.org/ray:1"
+
+
+def test_a_spec_that_another_operator_reads_differently_replaces_no_cluster_before_it_is_changed() -> None:
+    bench = a_bench()
+    rewritten(bench, bench.record.model_copy(update={"rendered_spec": "as another version saw it"}))
+    newer = upgraded(bench)
+    newer.reconcile(DEPLOYMENT, "shop")
+    newer.edit(DEPLOYMENT, "shop", replicas=2)
+    newer.reconcile(DEPLOYMENT, "shop")
+    assert image_of(bench) == "example.org/ray:1"
+
+
+def test_a_ledger_of_an_earlier_operator_keeps_its_image_and_learns_the_spec() -> None:
+    bench = a_bench()
+    rewritten(bench, bench.record.model_copy(update={"rendered_spec": None}))
+    newer = upgraded(bench)
+    newer.edit(DEPLOYMENT, "shop", replicas=3)  # while no operator looked
+    newer.reconcile(DEPLOYMENT, "shop")
+    assert image_of(bench) == "example.org/ray:1"
+    assert len(bench.services()) == 1
+    newer.edit(DEPLOYMENT, "shop", resources={"cpu": "2"})
+    newer.reconcile(DEPLOYMENT, "shop")
+    assert image_of(bench) == "example.org/ray:2"
+
+
+def rewritten(bench: ServingBench, record: DeploymentLedger) -> None:
+    """Put another ledger in the place of the one that is there."""
+    live = bench.read(CONFIG_MAP, "deployment-shop-ledger")
+    bench.cluster.put({**live, "data": {LEDGER_KEY: canonical_json(record)}})
+
+
 def test_the_default_image_is_renewed_on_request_and_once() -> None:
     bench = a_bench()
-    newer = Bench(settings=Settings(ray_image="example.org/ray:2", ray_version="2.60.1"))
-    newer.cluster = bench.cluster
+    newer = upgraded(bench)
     newer.annotate(DEPLOYMENT, "shop", renew_image="1")
     newer.reconcile(DEPLOYMENT, "shop")
     renewed = bench.record.runtime

@@ -3,15 +3,17 @@
 import json
 from collections.abc import Mapping
 
+import pytest
+
 from drivetrain.api.documents import JSON, Document, documents, integer, labels_of, mapping, name_of, sequence, text
 from drivetrain.api.kinds import DEPLOYMENT, POD, RAY_CLUSTER, Ref
 from drivetrain.api.policy import EndpointConfig
-from tests.support.bench import ServingBench
-from tests.support.builders import a_deployment
-from tests.unit.controller.test_deployment import a_bench, config, rolling
+from tests.support.bench import SETTINGS, ServingBench
+from tests.support.builders import a_deployment, a_project
+from tests.unit.controller.test_deployment import a_bench, config, rolling, upgraded
 
 
-def test_a_cluster_that_waits_to_be_replaced_is_told_nothing_of_the_new_sizes() -> None:
+def test_a_cluster_that_waits_to_be_replaced_is_told_the_new_number_of_replicas_and_nothing_else_of_the_spec() -> None:
     bench = a_bench()
     rolling(bench)
     before = json.loads(text(bench.services()[0], "spec", "serveConfigV2"))
@@ -21,7 +23,12 @@ def test_a_cluster_that_waits_to_be_replaced_is_told_nothing_of_the_new_sizes() 
     (old,) = (each for each in bench.services() if labels_of(each)["drivetrain.dev/revision"] == bench.record.revision)
     after = json.loads(text(old, "spec", "serveConfigV2"))
     assert config(old).stable != EndpointConfig.model_validate(endpoint_of(before)["user_config"]).stable
-    assert {**endpoint_of(after), "user_config": None} == {**endpoint_of(before), "user_config": None}
+    assert endpoint_of(before)["num_replicas"] == 1
+    assert endpoint_of(after) == {
+        **endpoint_of(before),
+        "user_config": endpoint_of(after)["user_config"],
+        "num_replicas": 3,
+    }
 
 
 def endpoint_of(serve: Mapping[str, JSON]) -> dict[str, JSON]:
@@ -79,6 +86,71 @@ def test_a_cluster_that_runs_grows_at_once() -> None:
     template = mapping(documents(bench.read(RAY_CLUSTER, cluster.name), "spec", "workerGroupSpecs")[0], "template")
     (group,) = documents(bench.services()[0], "spec", "rayClusterConfig", "workerGroupSpecs")
     assert template == mapping(group, "template")
+
+
+def test_a_cluster_that_waits_for_the_end_of_a_rollout_grows_by_its_own_pods() -> None:
+    project = a_project().with_serving(resources={"gpu": 0.5})
+    project = project.with_field("spec.decisions.environment.accelerator", "GPU")
+    document = a_deployment().with_field("spec.resources", {"cpu": "1", "gpu": 0.5}).document()
+    bench = ServingBench(document, project=project.document())
+    bench.up()
+    rolling(bench)
+    cluster = Cluster(bench, 1)
+    bench.edit(DEPLOYMENT, "shop", resources={"cpu": "1", "gpu": 1})
+    cluster.scale(3)
+    assert len(bench.services()) == 1
+    assert cluster.size == (2, []), "two replicas share a Pod there, whatever the spec says meanwhile"
+    (group,) = documents(bench.services()[0], "spec", "rayClusterConfig", "workerGroupSpecs")
+    assert group["replicas"] == group["minReplicas"] == group["maxReplicas"] == 2
+
+
+def test_a_cluster_that_is_about_to_be_replaced_grows_while_the_next_one_is_made_ready() -> None:
+    bench = a_bench()
+    cluster = Cluster(bench, 1)
+    bench.edit(DEPLOYMENT, "shop", resources={"cpu": "2"})
+    bench.look()
+    cluster.scale(3)
+    assert len(bench.services()) == 2
+    assert cluster.size == (3, [])
+
+
+def test_a_cluster_that_waits_to_be_replaced_is_handed_to_serves_own_autoscaling() -> None:
+    bench = a_bench()
+    rolling(bench)
+    cluster = Cluster(bench, 1)
+    bench.edit(DEPLOYMENT, "shop", resources={"cpu": "2"}, autoscaling={"maxReplicas": 2})
+    bench.look()
+    told = endpoint_of(json.loads(text(bench.services()[0], "spec", "serveConfigV2")))
+    assert "num_replicas" not in told
+    assert mapping(told, "autoscaling_config")["max_replicas"] == 2
+    assert cluster.size == (2, [])
+
+
+@pytest.mark.parametrize("rollout", ["open", "none"])
+def test_after_an_upgrade_scaling_changes_the_cluster_in_place(rollout: str) -> None:
+    bench = a_bench()
+    if rollout == "open":
+        rolling(bench)
+    cluster = Cluster(bench, 1)
+    newer = upgraded(bench)
+    newer.reconcile(DEPLOYMENT, "shop")
+    newer.edit(DEPLOYMENT, "shop", replicas=3)
+    newer.reconcile(DEPLOYMENT, "shop")
+    assert len(bench.services()) == 1
+    assert cluster.size == (3, [])
+    assert endpoint_of(json.loads(text(bench.services()[0], "spec", "serveConfigV2")))["num_replicas"] == 3
+    assert bench.record.runtime == SETTINGS.runtime
+
+
+def test_after_an_upgrade_bounds_of_autoscaling_change_in_place() -> None:
+    bench = ServingBench(a_deployment().with_field("spec.autoscaling", {"maxReplicas": 2}).document())
+    bench.up()
+    cluster = Cluster(bench, 2)
+    newer = upgraded(bench)
+    newer.edit(DEPLOYMENT, "shop", autoscaling={"maxReplicas": 3})
+    newer.reconcile(DEPLOYMENT, "shop")
+    assert len(bench.services()) == 1
+    assert cluster.size == (3, [])
 
 
 def test_a_cluster_shrinks_by_the_workers_that_hold_no_replica_once_they_are_known() -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from drivetrain.api.canonical import digest
 from drivetrain.api.documents import (
     Document,
     annotations_of,
@@ -71,7 +72,8 @@ from drivetrain.controller.manifests.ray_service import (
     revision_of,
     serve_config,
     service,
-    workers_of,
+    with_workers,
+    workers_in,
 )
 from drivetrain.controller.manifests.settings import Settings
 
@@ -174,13 +176,14 @@ def _serve(
     effects.append(Apply(manifests.policies(owner, ledger.policies)))
     for revision in sorted({each for each in (ledger.revision, ledger.pending_revision) if each}):
         live = records.service_of(revision, observed.ray_services)
-        stays = live if revision != clusters.desired else None
-        stated = config if stays is None else live_config(stays)
-        serve = serve_config(deployment.spec, endpoint) if stays is None else reconfigured(stays, endpoint)
+        if live is None or revision == clusters.desired:
+            stated, serve = config, serve_config(deployment.spec, endpoint)
+        else:
+            stated = with_workers(live_config(live), deployment.spec)
+            serve = reconfigured(live, deployment.spec, endpoint)
         each = ray_service(owner, deployment.spec, stated, serve, revision, queued=observed.queued)
         effects.append(Apply(each))
-        if stays is None:
-            effects += _sizes(observed, live, workers_of(deployment.spec))
+        effects += _sizes(observed, live, workers_in(stated))
     if (selected := ledger.revision or ledger.pending_revision) is not None:
         effects.append(Apply(service(owner, selected)))
     kept = to_keep(ledger, now)
@@ -249,14 +252,19 @@ def endpoint_config(
 def _rendered(
     ledger: DeploymentLedger, deployment: Deployment, owner: Document, settings: Settings
 ) -> DeploymentLedger:
-    """Keep the default image that this generation was first rendered with: an operator upgrade replaces no cluster."""
+    """Keep the default image that this spec was first rendered with: an operator upgrade replaces no cluster.
+
+    A new number of replicas is no other spec. Nor is one that reads differently in its old generation, or differs in
+    defaults alone: those are of an upgrade.
+    """
     asked = unanswered(owner, RENEW_IMAGE_ANNOTATION, dict(ledger.answered))
-    if ledger.rendered_generation == deployment.metadata.generation and ledger.runtime is not None and not asked:
-        return ledger
+    spec = digest(deployment.spec.model_dump(mode="json", exclude={"replicas", "autoscaling"}, exclude_defaults=True))
+    changed = deployment.metadata.generation != ledger.rendered_generation and ledger.rendered_spec not in (None, spec)
     return ledger.model_copy(
         update={
-            "runtime": settings.runtime,
+            "runtime": settings.runtime if ledger.runtime is None or changed or asked else ledger.runtime,
             "rendered_generation": deployment.metadata.generation,
+            "rendered_spec": spec,
             "answered": {**ledger.answered, RENEW_IMAGE_ANNOTATION: asked} if asked else ledger.answered,
         }
     )

@@ -5,7 +5,7 @@ import math
 from decimal import Decimal
 
 from drivetrain.api.canonical import canonical_json, digest
-from drivetrain.api.documents import JSON, Document, documents, text, value
+from drivetrain.api.documents import JSON, Document, documents, integer, text, value
 from drivetrain.api.kinds import RAY_SERVICE, SERVICE
 from drivetrain.api.names import (
     DEPLOYMENT_ENV,
@@ -48,7 +48,10 @@ READINESS: Document = {
 """Of workers. KubeRay's own starts wget, which an image need not have."""
 HEAD_RESOURCE = "node:__internal_head__"
 """Ray gives it to the head and to no other node: who asks for a little of it runs there."""
+REPLICAS = "Endpoint"
+"""The Serve deployment that decides; the Monitor beside it is one."""
 _SIZE_FIELDS = ("replicas", "minReplicas", "maxReplicas")
+_COUNT_FIELDS = ("num_replicas", "autoscaling_config")
 
 
 def cluster_config(owner: Owner, spec: DeploymentSpec, store: Store, runtime: Runtime) -> Document:
@@ -92,7 +95,7 @@ def cluster_config(owner: Owner, spec: DeploymentSpec, store: Store, runtime: Ru
         runtime,
         head=Group(pods.template(head, spec.cluster), head.resources, cpus=0),
         worker=Group(pods.template(worker, spec.cluster), worker.resources, cpus=replicas_per_pod(spec)),
-        workers=workers_of(spec),
+        workers=_workers(spec, replicas_per_pod(spec)),
     )
 
 
@@ -154,15 +157,12 @@ def serve_config(spec: DeploymentSpec, endpoint: EndpointConfig) -> dict[str, JS
     options: dict[str, JSON] = {"num_cpus": 1}
     if spec.resources.gpu:
         options["num_gpus"] = spec.resources.gpu
-    replicas: dict[str, JSON] = {"name": "Endpoint", "user_config": user_config, "ray_actor_options": options}
-    if spec.autoscaling is None:
-        replicas["num_replicas"] = spec.replicas
-    else:
-        replicas["autoscaling_config"] = {
-            "min_replicas": spec.autoscaling.min_replicas,
-            "max_replicas": spec.autoscaling.max_replicas,
-            "target_ongoing_requests": spec.autoscaling.target_ongoing_requests,
-        }
+    replicas: dict[str, JSON] = {
+        "name": REPLICAS,
+        "user_config": user_config,
+        "ray_actor_options": options,
+        **_counts(spec),
+    }
     monitor: dict[str, JSON] = {
         "name": "Monitor",
         "num_replicas": 1,
@@ -183,19 +183,34 @@ def serve_config(spec: DeploymentSpec, endpoint: EndpointConfig) -> dict[str, JS
     }
 
 
-def reconfigured(service: Document, endpoint: EndpointConfig) -> dict[str, JSON]:
-    """What Serve is told in a cluster that is not the spec's any more: as before, but for the `user_config`.
+def reconfigured(service: Document, spec: DeploymentSpec, endpoint: EndpointConfig) -> dict[str, JSON]:
+    """What Serve is told in a cluster that the spec has moved on from: rollout and replica counts, else as before.
 
-    Its Pods have room for the replicas that it was made for, and for no others.
+    What a replica asks for stays, because the Pods there have room for nothing else.
     """
     serve: dict[str, JSON] = json.loads(text(service, "spec", "serveConfigV2"))
     applications: list[JSON] = []
     for application in documents(serve, "applications"):
-        told: list[JSON] = [
-            {**each, "user_config": _user_config(endpoint)} for each in documents(application, "deployments")
-        ]
+        told: list[JSON] = []
+        for each in documents(application, "deployments"):
+            kept: dict[str, JSON] = {**each, "user_config": _user_config(endpoint)}
+            if text(each, "name") == REPLICAS:
+                kept = {key: part for key, part in kept.items() if key not in _COUNT_FIELDS} | _counts(spec)
+            told.append(kept)
         applications.append({**application, "deployments": told})
     return {**serve, "applications": applications}
+
+
+def _counts(spec: DeploymentSpec) -> dict[str, JSON]:
+    """How many replicas Serve keeps."""
+    if spec.autoscaling is None:
+        return {"num_replicas": spec.replicas}
+    bounds: dict[str, JSON] = {
+        "min_replicas": spec.autoscaling.min_replicas,
+        "max_replicas": spec.autoscaling.max_replicas,
+        "target_ongoing_requests": spec.autoscaling.target_ongoing_requests,
+    }
+    return {"autoscaling_config": bounds}
 
 
 def _user_config(endpoint: EndpointConfig) -> JSON:
@@ -255,9 +270,22 @@ def replicas_per_pod(spec: DeploymentSpec) -> int:
     return int(1 / share) if 0 < share < 1 else 1
 
 
-def workers_of(spec: DeploymentSpec) -> int:
-    """How many worker Pods hold all replicas."""
-    return math.ceil(most_replicas(spec) / replicas_per_pod(spec))
+def with_workers(config: Document, spec: DeploymentSpec) -> Document:
+    """The same cluster with as many of its own worker Pods as hold all replicas."""
+    groups: list[JSON] = []
+    for group in documents(config, "workerGroupSpecs"):
+        workers = _workers(spec, int(text(group, "rayStartParams", "num-cpus") or 1))
+        groups.append({**group, **dict.fromkeys(_SIZE_FIELDS, workers)})
+    return {**config, "workerGroupSpecs": groups}
+
+
+def workers_in(config: Document) -> int:
+    """How many worker Pods a cluster states."""
+    return sum(integer(group, "replicas") for group in documents(config, "workerGroupSpecs"))
+
+
+def _workers(spec: DeploymentSpec, per_pod: int) -> int:
+    return math.ceil(most_replicas(spec) / per_pod)
 
 
 def pod_resources(spec: DeploymentSpec) -> Resources:
