@@ -136,10 +136,13 @@ def not_granted(server: ApiServer) -> set[str]:
 
 
 def test_in_named_namespaces_the_operator_reconciles_with_its_roles_alone(rest: Rest, tmp_path: Path) -> None:
-    with installed(rest, {"watchNamespaces": [ENABLED, OTHER]}, tmp_path) as log:
+    values: Mapping[str, JSON] = {"watchNamespaces": [ENABLED, OTHER], "rayImage": {"pullSecrets": ["registry"]}}
+    with installed(rest, values, tmp_path) as log:
         for namespace in (ENABLED, OTHER):
             declare(rest, a_project("named", namespace))
             until(partial(children, rest, namespace, "named"), f"a RayJob in {namespace}; {log.read_text()[-2000:]}")
+            account = rest("GET", f"/api/v1/namespaces/{namespace}/serviceaccounts/trainingrun-named-1").body
+            assert account["imagePullSecrets"] == [{"name": "registry"}]
         assert refused(rest.server, ENABLED, OTHER) == []
         assert not_granted(rest.server) == set()
 

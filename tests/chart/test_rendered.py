@@ -130,7 +130,7 @@ def test_the_operator_is_told_what_the_values_say() -> None:
     told = environment(
         {
             **TEAMS,
-            "rayImage": {"repository": "example.org/ray", "tag": "7"},
+            "rayImage": {"repository": "example.org/ray", "tag": "7", "pullSecrets": ["registry", "mirror"]},
             "rayVersion": "2.61.0",
             "mlflow": {"url": "http://mlflow.example.org"},
         }
@@ -140,6 +140,7 @@ def test_the_operator_is_told_what_the_values_say() -> None:
         "DRIVETRAIN_NAMESPACES": "team-a,team-b",
         "DRIVETRAIN_MLFLOW_URL": "http://mlflow.example.org",
         "DRIVETRAIN_RAY_IMAGE": "example.org/ray:7",
+        "DRIVETRAIN_RAY_PULL_SECRETS": "registry,mirror",
         "DRIVETRAIN_RAY_VERSION": "2.61.0",
     }
 
@@ -195,6 +196,8 @@ WRONG: Mapping[str, tuple[Mapping[str, JSON], str]] = {
     "a misspelt value": ({"watchNamespace": ["a"]}, "watchNamespace"),
     "a misspelt part of a value": ({"image": {"tags": "1"}}, "tags"),
     "one namespace as a text": ({"watchNamespaces": "team-a"}, "watchNamespaces"),
+    "a namespace twice": ({"watchNamespaces": ["team-a", "team-a"]}, "watchNamespaces"),
+    "a Secret as an object": ({"rayImage": {"pullSecrets": [{"name": "registry"}]}}, "pullSecrets"),
     "no namespace's name": ({"watchNamespaces": ["Team A"]}, "watchNamespaces"),
     "no replicas": ({"replicas": 0}, "replicas"),
     "a pull policy that does not exist": ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
@@ -213,6 +216,10 @@ def test_wrong_values_are_refused_by_name(wrong: str) -> None:
     values, named = WRONG[wrong]
     with pytest.raises(HelmError, match=named):
         render(values)
+
+
+def test_no_list_of_namespaces_is_an_empty_one() -> None:
+    assert render({"watchNamespaces": None}) == render({"watchNamespaces": []})
 
 
 def test_the_values_of_a_chart_around_this_one_are_let_through() -> None:

@@ -13,6 +13,7 @@ _QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?$"
 _URL = r"^(https?://[^ ]+)?$"
 
 Namespace = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+SecretName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 Quantity = Annotated[str, Field(pattern=_QUANTITY)]
 Labels = Mapping[str, str]
 Objects = tuple[Mapping[str, object], ...]
@@ -34,12 +35,15 @@ class Image(ChartModel):
 
 
 class RayImage(ChartModel):
-    """The image of Ray Pods whose spec names none (`cluster.image`)."""
+    """The image of Ray Pods whose spec names none (`cluster.image`), and how all their images are fetched."""
 
     repository: str = Field(default="drivetrain/ray", pattern=_REPOSITORY)
     """Where it lies, without tag."""
     tag: str = Field(default="", pattern=_TAG)
     """Tag, or tag@digest. Empty: the chart's appVersion."""
+    pull_secrets: tuple[SecretName, ...] = Field(default=(), json_schema_extra={"uniqueItems": True})
+    """Names of Secrets for the registries of Ray images, `cluster.image` included. Each must be there in every
+    namespace with a run or an endpoint."""
 
 
 class ServerImage(ChartModel):
@@ -220,14 +224,14 @@ class Values(ChartModel):
     image: Image = Image()
     """The operator's image."""
     image_pull_secrets: tuple[Mapping[str, str], ...] = ()
-    """Secrets for the registry of the operator's image, `- name: ...` each."""
+    """Secrets of the release's namespace for the registry of the operator's image, `- name: ...` each."""
     ray_image: RayImage = RayImage()
     """The default image of Ray Pods."""
     ray_version: str = Field(default="2.60.0", pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")
     """Ray's version in that image."""
     mlflow: MLflow = MLflow()
     """The default MLflow."""
-    watch_namespaces: tuple[Namespace, ...] = ()
+    watch_namespaces: tuple[Namespace, ...] = Field(default=(), json_schema_extra={"uniqueItems": True})
     """Namespaces that the operator looks after, with a Role in each. None: all that are labelled
     `drivetrain.dev/enabled=true`, with a ClusterRole and an admission policy that confines it to them."""
     replicas: int = Field(default=2, ge=1, le=5)

@@ -8,7 +8,7 @@ from drivetrain.api.errors import ForbiddenError
 from drivetrain.cli.foreign import APPS_DEPLOYMENT
 from drivetrain.cli.reader import Reader
 from drivetrain.controller.core.support import SUPPORTED_RAY
-from drivetrain.controller.manifests.settings import Settings
+from drivetrain.controller.manifests.settings import Settings, listed
 
 LABELS = {"app.kubernetes.io/part-of": "drivetrain", "app.kubernetes.io/component": "operator"}
 UNKNOWN_IMAGE = "(the operator's default image)"
@@ -41,7 +41,6 @@ def installation(deployment: Document) -> Installation:
     environment = {
         text(each, "name"): text(each, "value") for container in containers for each in documents(container, "env")
     }
-    watched = environment.get("DRIVETRAIN_NAMESPACES", "")
     return Installation(
         name=name_of(deployment),
         namespace=namespace_of(deployment),
@@ -49,7 +48,7 @@ def installation(deployment: Document) -> Installation:
         wanted=integer(deployment, "spec", "replicas"),
         ready=integer(deployment, "status", "readyReplicas"),
         settings=_settings(environment),
-        namespaces=tuple(each.strip() for each in watched.split(",") if each.strip()),
+        namespaces=listed(environment.get("DRIVETRAIN_NAMESPACES", "")),
     )
 
 
@@ -71,4 +70,5 @@ def _settings(environment: Mapping[str, str]) -> Settings:
         ray_image=environment.get("DRIVETRAIN_RAY_IMAGE") or UNKNOWN_IMAGE,
         ray_version=environment.get("DRIVETRAIN_RAY_VERSION") or ASSUMED_RAY,
         mlflow_url=environment.get("DRIVETRAIN_MLFLOW_URL") or None,
+        pull_secrets=listed(environment.get("DRIVETRAIN_RAY_PULL_SECRETS", "")),
     )

@@ -18,7 +18,7 @@ from drivetrain.controller.cluster.observation import Deployments, Projects, Tra
 from drivetrain.controller.cluster.port import Cluster
 from drivetrain.controller.handlers.process import Options, run
 from drivetrain.controller.handlers.runtime import Bound, bind
-from drivetrain.controller.manifests.settings import Settings
+from drivetrain.controller.manifests.settings import Settings, listed
 
 RAY_VERSION = "2.60.0"
 
@@ -69,6 +69,12 @@ def parser_for(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     flag("--namespaces", "DRIVETRAIN_NAMESPACES", "", "comma-separated namespaces to watch; none: all")
     flag("--mlflow-url", "DRIVETRAIN_MLFLOW_URL", "", "MLflow of projects that name no tracking server")
     flag("--ray-image", "DRIVETRAIN_RAY_IMAGE", "", "image of Ray pods whose spec names none")
+    flag(
+        "--ray-pull-secrets",
+        "DRIVETRAIN_RAY_PULL_SECRETS",
+        "",
+        "comma-separated Secrets, to be found in every namespace, for the registries of Ray images",
+    )
     flag("--ray-version", "DRIVETRAIN_RAY_VERSION", RAY_VERSION, "Ray's version in that image")
     flag("--metrics-host", "DRIVETRAIN_HTTP_HOST", "0.0.0.0", "address of probes and metrics")  # noqa: S104 - kubelet and Prometheus call from outside the Pod
     flag("--metrics-port", "DRIVETRAIN_HTTP_PORT", "8080", "port of probes and metrics", int)
@@ -88,7 +94,7 @@ def options_of(parsed: argparse.Namespace) -> Options:
     access = from_kubeconfig(Path(parsed.kubeconfig)) if parsed.kubeconfig else in_cluster()
     return Options(
         access=access,
-        namespaces=tuple(name.strip() for name in parsed.namespaces.split(",") if name.strip()),
+        namespaces=listed(parsed.namespaces),
         lease_namespace=parsed.lease_namespace or access.namespace,
         # A killed process must not be taken for its successor, or it would write under the successor's lease.
         identity=parsed.identity or f"{socket.gethostname()}-{secrets.token_hex(4)}",
@@ -105,6 +111,7 @@ def settings_of(parsed: argparse.Namespace) -> Settings:
         mlflow_url=parsed.mlflow_url or None,
         # Both images are built from one release, with one Python.
         python_version=".".join(platform.python_version_tuple()[:2]),
+        pull_secrets=listed(parsed.ray_pull_secrets),
     )
 
 

@@ -31,7 +31,11 @@ from tests.support.builders import a_deployment, a_project, a_run
 
 GOLDEN = Path(__file__).parent / "golden"
 SETTINGS = Settings(
-    ray_image="example.org/ray:1", ray_version="2.60.0", mlflow_url="http://mlflow:5000", python_version="3.11"
+    ray_image="example.org/ray:1",
+    ray_version="2.60.0",
+    mlflow_url="http://mlflow:5000",
+    python_version="3.11",
+    pull_secrets=("registry",),
 )
 
 
@@ -90,7 +94,8 @@ def rendered() -> Mapping[str, Document]:
             server, each.spec, project.spec.data.store, Runtime.of(each.spec.cluster, SETTINGS.runtime)
         )
         objects[name] = ray_service(server, each.spec, config, serve_config(each.spec, endpoint), revision_of(config))
-    for part, each_object in zip(("account", "role", "binding"), records.reporters(runner), strict=True):
+    rights = records.reporters(runner, SETTINGS.pull_secrets, {})
+    for part, each_object in zip(("account", "role", "binding"), rights, strict=True):
         objects[part] = each_object
     return objects
 

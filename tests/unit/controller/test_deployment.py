@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 from drivetrain.api.canonical import canonical_json
@@ -13,6 +14,7 @@ from drivetrain.api.kinds import (
     RAY_SERVICE,
     ROLE,
     SERVICE,
+    SERVICE_ACCOUNT,
     TRAINING_RUN,
     Ref,
 )
@@ -317,6 +319,37 @@ def test_the_default_image_is_renewed_on_request_and_once() -> None:
     assert len(bench.services()) == 2
     bench.reconcile(DEPLOYMENT, "shop")
     assert bench.record.runtime == renewed
+
+
+def test_secrets_of_registries_reach_the_account_of_a_serving_endpoint_and_restart_nothing() -> None:
+    bench = a_bench()
+    before = bench.services()
+    assert "imagePullSecrets" not in bench.read(SERVICE_ACCOUNT, "deployment-shop")
+    newer = Bench(settings=replace(SETTINGS, pull_secrets=("registry", "mirror")))
+    newer.cluster = bench.cluster
+    newer.reconcile(DEPLOYMENT, "shop")
+    assert pull_secrets(bench) == ["registry", "mirror"]
+    assert bench.services() == before
+    bench.look()
+    assert pull_secrets(bench) == [], "an operator that is told of none takes its own away"
+
+
+def test_a_secret_that_the_platform_gives_an_account_stays_beside_ours() -> None:
+    bench = a_bench()
+    account = bench.read(SERVICE_ACCOUNT, "deployment-shop")
+    bench.cluster.put({**account, "imagePullSecrets": [{"name": "deployment-shop-dockercfg"}]}, "openshift")
+    bench.look()
+    assert pull_secrets(bench) == ["deployment-shop-dockercfg"]
+    newer = Bench(settings=replace(SETTINGS, pull_secrets=("registry",)))
+    newer.cluster = bench.cluster
+    newer.reconcile(DEPLOYMENT, "shop")
+    assert pull_secrets(bench) == ["deployment-shop-dockercfg", "registry"]
+
+
+def pull_secrets(bench: ServingBench) -> list[str]:
+    return [
+        text(each, "name") for each in documents(bench.read(SERVICE_ACCOUNT, "deployment-shop"), "imagePullSecrets")
+    ]
 
 
 def test_an_unsupported_ray_stalls_before_anything_is_made() -> None:

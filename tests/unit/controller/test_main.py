@@ -27,12 +27,19 @@ def kubeconfig(tmp_path: Path) -> str:
 
 
 def test_flags_win_over_the_environment_and_the_environment_over_defaults(kubeconfig: str) -> None:
-    environment = {"DRIVETRAIN_HTTP_PORT": "9000", "DRIVETRAIN_RAY_IMAGE": "from-environment", "KUBECONFIG": kubeconfig}
+    environment = {
+        "DRIVETRAIN_HTTP_PORT": "9000",
+        "DRIVETRAIN_RAY_IMAGE": "from-environment",
+        "DRIVETRAIN_RAY_PULL_SECRETS": "registry,mirror",
+        "KUBECONFIG": kubeconfig,
+    }
     parsed = parser_for(environment).parse_args(["--ray-image", "from-flag", "--namespaces", "a, b"])
     options = options_of(parsed)
     assert (options.port, options.namespaces, options.lease_namespace) == (9000, ("a", "b"), "default")
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    assert settings_of(parsed) == Settings(ray_image="from-flag", ray_version="2.60.0", python_version=python)
+    assert settings_of(parsed) == Settings(
+        ray_image="from-flag", ray_version="2.60.0", python_version=python, pull_secrets=("registry", "mirror")
+    )
 
 
 def test_every_process_has_a_name_of_its_own(kubeconfig: str) -> None:

@@ -111,6 +111,14 @@ def test_every_pod_satisfies_pod_security_restricted(template: Document) -> None
 
 
 @pytest.mark.parametrize("template", all_templates())
+def test_every_pod_takes_its_pull_secrets_from_an_account_of_ours(template: Document) -> None:
+    spec = mapping(template, "spec")
+    kind = labels_of(template)["drivetrain.dev/owner-kind"].lower()
+    assert spec["serviceAccountName"] == f"{kind}-{labels_of(template)['drivetrain.dev/owner-name']}"
+    assert "imagePullSecrets" not in spec, "it would be another cluster, and the account's would not be added"
+
+
+@pytest.mark.parametrize("template", all_templates())
 def test_every_mount_has_its_volume(template: Document) -> None:
     spec = mapping(template, "spec")
     volumes = {text(volume, "name") for volume in documents(spec, "volumes")}

@@ -1,5 +1,6 @@
 """Decisions about one run, made over a fake cluster in which the test is KubeRay, Kueue, the kubelet and the driver."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -21,13 +22,14 @@ from drivetrain.api.kinds import (
     DRIVETRAIN_PROJECT,
     RAY_JOB,
     ROLE,
+    SERVICE_ACCOUNT,
     TRAINING_RUN,
     WORKLOAD,
 )
 from drivetrain.api.names import INCARNATION_ANNOTATION, ray_job_name
 from drivetrain.api.runspec import RunSpec
 from drivetrain.controller.manifests.settings import Settings
-from tests.support.bench import NAMESPACE, RunBench
+from tests.support.bench import NAMESPACE, SETTINGS, RunBench
 
 DIGEST = "a" * 64
 
@@ -249,6 +251,12 @@ def test_an_unsupported_ray_stalls_a_run_before_anything_is_made() -> None:
     assert stalled is not None
     assert stalled[1] == "ImageUnsupported"
     assert not bench.cluster.find(RAY_JOB)
+
+
+def test_a_run_fetches_its_images_with_the_secrets_that_the_operator_is_told() -> None:
+    bench = RunBench(settings=replace(SETTINGS, pull_secrets=("registry",)))
+    bench.look()
+    assert bench.read(SERVICE_ACCOUNT, "trainingrun-shop-1")["imagePullSecrets"] == [{"name": "registry"}]
 
 
 def test_another_operators_default_image_is_for_other_runs() -> None:

@@ -170,7 +170,8 @@ def _serve(
     ledger = _pruned(ledger, policy_hash(wanted.baseline), wanted.target)
 
     endpoint = endpoint_config(owner, deployment, project, ledger)
-    effects: list[Effect] = [Apply(each) for each in manifests.reporters(owner)]
+    rights = manifests.reporters(owner, settings.pull_secrets, observed.live)
+    effects: list[Effect] = [Apply(each) for each in rights]
     effects.append(Apply(network_policy(owner, project.spec.data, None)))
     effects.append(Apply(manifests.report(owner, emptied=_gone(observed, ledger))))
     effects.append(Apply(manifests.policies(owner, ledger.policies)))

@@ -101,7 +101,7 @@ def decide(observed: RunObserved, now: datetime, settings: Settings) -> Plan:
     status = status_of(observed, facts, after, now)
     return Plan(
         ledger=Apply(manifests.ledger(facts.owner, after)) if after != before else None,
-        effects=(*_effects(observed, facts, after, now, runtime), *transition(owner, status.conditions)),
+        effects=(*_effects(observed, facts, after, now, settings), *transition(owner, status.conditions)),
         status=status.model_dump(mode="json", by_alias=True, exclude_none=True),
         wake_after=_wake_after(facts, after, now),
     )
@@ -180,7 +180,7 @@ def refs_of(owner: Document) -> RunRefs:
 
 
 def _effects(
-    observed: RunObserved, facts: RunFacts, ledger: RunLedger, now: datetime, runtime: Runtime
+    observed: RunObserved, facts: RunFacts, ledger: RunLedger, now: datetime, settings: Settings
 ) -> tuple[Effect, ...]:
     """Children for an open attempt, and the end of every job that should not be."""
     effects: list[Effect] = []
@@ -188,7 +188,8 @@ def _effects(
     if refs.spec not in observed.live and not ledger.finished:
         effects.append(Apply(manifests.run_spec(facts.owner, facts.spec)))
     if not ledger.finished:
-        effects += [Apply(each) for each in manifests.reporters(facts.owner)]
+        rights = manifests.reporters(facts.owner, settings.pull_secrets, observed.live)
+        effects += [Apply(each) for each in rights]
         effects.append(Apply(network_policy(facts.owner, facts.spec.data, facts.spec.tracking_uri)))
     if not ledger.finished or refs.report in observed.live:
         effects.append(Apply(_report(observed, facts, ledger)))
@@ -201,7 +202,7 @@ def _effects(
                         facts.owner,
                         facts.spec,
                         Part(ledger.attempt, ledger.part),
-                        runtime,
+                        Runtime.of(facts.spec.spec.cluster, ledger.runtime or settings.runtime),
                         tracking_credentials=facts.credentials,
                     )
                 )

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from drivetrain.api.canonical import canonical_json
-from drivetrain.api.documents import JSON, Document
-from drivetrain.api.kinds import CONFIG_MAP, ROLE, ROLE_BINDING, SERVICE_ACCOUNT, TRAINING_RUN
+from drivetrain.api.documents import JSON, Document, documents, text
+from drivetrain.api.kinds import CONFIG_MAP, ROLE, ROLE_BINDING, SERVICE_ACCOUNT, TRAINING_RUN, Ref
 from drivetrain.api.ledger import DeploymentLedger, ProjectLedger, RunLedger
 from drivetrain.api.names import LEDGER_KEY, SPEC_KEY, account_name, ledger_name, policies_name, report_name, spec_name
 from drivetrain.api.policy import Policy
@@ -41,13 +41,22 @@ def report(owner: Owner, *, annotations: Mapping[str, str] | None = None, emptie
     return child(CONFIG_MAP, report_name(owner.kind.kind, owner.name), owner, body, annotations=annotations)
 
 
-def reporters(owner: Owner) -> tuple[Document, Document, Document]:
+def reporters(
+    owner: Owner, pull_secrets: tuple[str, ...], live: Mapping[Ref, Document]
+) -> tuple[Document, Document, Document]:
     """ServiceAccount, Role and RoleBinding that may patch the owner's report, and nothing else.
 
     A run's driver also reads there which incarnation may claim the attempt; an endpoint's Monitor reads nothing.
+    The account brings the Secrets that fetch images, so that no Pod template, and no cluster, changes with them.
     """
     name = account_name(owner.kind.kind, owner.name)
-    account = child(SERVICE_ACCOUNT, name, owner, {"automountServiceAccountToken": False})
+    body: dict[str, JSON] = {"automountServiceAccountToken": False}
+    if pull_secrets:
+        # Whoever states the list states all of it, and OpenShift adds a Secret to every account: that one stays.
+        there = documents(live.get(Ref(SERVICE_ACCOUNT, owner.namespace, name)) or {}, "imagePullSecrets")
+        named = dict.fromkeys((*(text(each, "name") for each in there), *pull_secrets))
+        body["imagePullSecrets"] = [{"name": each} for each in named]
+    account = child(SERVICE_ACCOUNT, name, owner, body)
     rule: Document = {
         "apiGroups": [""],
         "resources": ["configmaps"],

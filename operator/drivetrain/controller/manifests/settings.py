@@ -18,6 +18,8 @@ class Settings:
     """MLflow when `spec.tracking` is absent; a run without either keeps a local store."""
     python_version: str = ""
     """Python's version inside that image, as far as it matters; empty: not checked."""
+    pull_secrets: tuple[str, ...] = ()
+    """Secrets of every namespace for the registries of Ray images."""
 
     @property
     def runtime(self) -> RecordedRuntime:
@@ -28,3 +30,8 @@ class Settings:
             python_version=self.python_version,
             version=image.VERSION.rpartition(".")[0],
         )
+
+
+def listed(written: str) -> tuple[str, ...]:
+    """The parts of a setting that commas separate."""
+    return tuple(part.strip() for part in written.split(",") if part.strip())
