@@ -133,9 +133,11 @@ def test_the_operator_is_told_what_the_values_say() -> None:
             "rayImage": {"repository": "example.org/ray", "tag": "7", "pullSecrets": ["registry", "mirror"]},
             "rayVersion": "2.61.0",
             "mlflow": {"url": "http://mlflow.example.org"},
+            "networkPolicies": {"apiServerPorts": [443, 16443]},
         }
     )
     assert told == {
+        "DRIVETRAIN_API_SERVER_PORTS": "443,16443",
         "DRIVETRAIN_HTTP_PORT": "8080",
         "DRIVETRAIN_NAMESPACES": "team-a,team-b",
         "DRIVETRAIN_MLFLOW_URL": "http://mlflow.example.org",
@@ -207,6 +209,8 @@ WRONG: Mapping[str, tuple[Mapping[str, JSON], str]] = {
     "a quantity in words": ({"evaluation": {"s3": {"size": "much"}}}, "size"),
     "a store that is not S3": ({"test": {"store": "file:///tmp"}}, "store"),
     "a text where a switch is meant": ({"evaluation": {"enabled": "yes"}}, "enabled"),
+    "no port of the API server": ({"networkPolicies": {"apiServerPorts": []}}, "apiServerPorts"),
+    "no list of the API server's ports": ({"networkPolicies": {"apiServerPorts": None}}, "apiServerPorts"),
     "the port of an API server that cannot be": ({"networkPolicies": {"apiServerPorts": [0]}}, "apiServerPorts"),
 }
 

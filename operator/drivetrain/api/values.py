@@ -121,8 +121,9 @@ class NetworkPolicies(ChartModel):
 
     enabled: bool = True
     """Closes everything that is not listed. Needs a network plugin that enforces policies."""
-    api_server_ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (443, 6443)
-    """Ports on which the API server answers; policies see the port behind its Service."""
+    api_server_ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = Field(default=(443, 6443), min_length=1)
+    """Ports on which the API server answers; policies see the port behind its Service. Those of runs and endpoints,
+    which are always there, let them through too."""
     metrics_from: Objects = ()
     """Peers (of a NetworkPolicy) that may read metrics; none: all."""
 

@@ -8,7 +8,7 @@ from drivetrain.api.errors import ForbiddenError
 from drivetrain.cli.foreign import APPS_DEPLOYMENT
 from drivetrain.cli.reader import Reader
 from drivetrain.controller.core.support import SUPPORTED_RAY
-from drivetrain.controller.manifests.settings import Settings, listed
+from drivetrain.controller.manifests.settings import API_PORTS, Settings, listed, ports
 
 LABELS = {"app.kubernetes.io/part-of": "drivetrain", "app.kubernetes.io/component": "operator"}
 UNKNOWN_IMAGE = "(the operator's default image)"
@@ -66,9 +66,11 @@ def settings(reader: Reader, *, mlflow: str | None = None) -> tuple[Settings, st
 
 
 def _settings(environment: Mapping[str, str]) -> Settings:
+    answers = environment.get("DRIVETRAIN_API_SERVER_PORTS")  # an operator of an older chart is not told
     return Settings(
         ray_image=environment.get("DRIVETRAIN_RAY_IMAGE") or UNKNOWN_IMAGE,
         ray_version=environment.get("DRIVETRAIN_RAY_VERSION") or ASSUMED_RAY,
         mlflow_url=environment.get("DRIVETRAIN_MLFLOW_URL") or None,
         pull_secrets=listed(environment.get("DRIVETRAIN_RAY_PULL_SECRETS", "")),
+        api_ports=ports(answers) if answers else API_PORTS,
     )

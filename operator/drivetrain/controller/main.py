@@ -8,7 +8,7 @@ import platform
 import secrets
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from drivetrain.api.errors import DrivetrainError
@@ -18,7 +18,7 @@ from drivetrain.controller.cluster.observation import Deployments, Projects, Tra
 from drivetrain.controller.cluster.port import Cluster
 from drivetrain.controller.handlers.process import Options, run
 from drivetrain.controller.handlers.runtime import Bound, bind
-from drivetrain.controller.manifests.settings import Settings, listed
+from drivetrain.controller.manifests.settings import API_PORTS, Settings, listed, ports
 
 RAY_VERSION = "2.60.0"
 
@@ -61,7 +61,7 @@ def parser_for(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     """Return the command line; the default of each flag is an environment variable, which is what a Pod sets."""
     parser = argparse.ArgumentParser(prog="drivetrain-operator", description="The operator of Drivetrain.")
 
-    def flag(name: str, variable: str, default: str, text: str, kind: type[str] | type[int] = str) -> None:
+    def flag(name: str, variable: str, default: str, text: str, kind: Callable[[str], object] = str) -> None:
         shown = f"{text} [{variable}]" + (f" (default: {default})" if default else "")
         parser.add_argument(name, default=environment.get(variable, default), type=kind, help=shown)
 
@@ -76,6 +76,13 @@ def parser_for(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         "comma-separated Secrets, to be found in every namespace, for the registries of Ray images",
     )
     flag("--ray-version", "DRIVETRAIN_RAY_VERSION", RAY_VERSION, "Ray's version in that image")
+    flag(
+        "--api-server-ports",
+        "DRIVETRAIN_API_SERVER_PORTS",
+        ",".join(map(str, API_PORTS)),
+        "comma-separated ports on which the API server answers Pods of runs and endpoints",
+        ports,
+    )
     flag("--metrics-host", "DRIVETRAIN_HTTP_HOST", "0.0.0.0", "address of probes and metrics")  # noqa: S104 - kubelet and Prometheus call from outside the Pod
     flag("--metrics-port", "DRIVETRAIN_HTTP_PORT", "8080", "port of probes and metrics", int)
     flag("--lease-namespace", "DRIVETRAIN_LEASE_NAMESPACE", "", "where the Lease lies; without it the own namespace")
@@ -112,6 +119,7 @@ def settings_of(parsed: argparse.Namespace) -> Settings:
         # Both images are built from one release, with one Python.
         python_version=".".join(platform.python_version_tuple()[:2]),
         pull_secrets=listed(parsed.ray_pull_secrets),
+        api_ports=parsed.api_server_ports,
     )
 
 

@@ -58,6 +58,7 @@ def an_operator(*, ready: int = 2, version: str = "0.1.0", namespaces: str = "")
         {"name": "DRIVETRAIN_RAY_IMAGE", "value": "ray:1"},
         {"name": "DRIVETRAIN_RAY_VERSION", "value": "2.60.0"},
         {"name": "DRIVETRAIN_RAY_PULL_SECRETS", "value": "registry"},
+        {"name": "DRIVETRAIN_API_SERVER_PORTS", "value": "16443"},
         {"name": "DRIVETRAIN_NAMESPACES", "value": namespaces},
     ]
     return installation(
@@ -74,7 +75,9 @@ def an_operator(*, ready: int = 2, version: str = "0.1.0", namespaces: str = "")
 
 
 def test_an_installation_tells_its_defaults() -> None:
-    assert an_operator().settings == Settings(ray_image="ray:1", ray_version="2.60.0", pull_secrets=("registry",))
+    assert an_operator().settings == Settings(
+        ray_image="ray:1", ray_version="2.60.0", pull_secrets=("registry",), api_ports=(16443,)
+    )
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,10 @@ def rendered() -> Mapping[str, Document]:
         "run_report": records.report(runner, annotations={"drivetrain.dev/incarnation": "1 shop-1-a1-abcde"}),
         "service": service(server, "0123456789ab"),
     }
-    objects["run_network"] = network_policy(runner, project.spec.data, "http://mlflow:5000")
-    objects["endpoint_network"] = network_policy(server, project.spec.data, None)
+    objects["run_network"] = network_policy(
+        runner, project.spec.data, "http://tracking.mlflow.svc:80", SETTINGS.api_ports
+    )
+    objects["endpoint_network"] = network_policy(server, project.spec.data, None, SETTINGS.api_ports)
     for name, each in (("ray_service", deployment), ("ray_service_scaled", scaled)):
         config = cluster_config(
             server, each.spec, project.spec.data.store, Runtime.of(each.spec.cluster, SETTINGS.runtime)

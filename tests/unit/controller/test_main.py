@@ -31,6 +31,7 @@ def test_flags_win_over_the_environment_and_the_environment_over_defaults(kubeco
         "DRIVETRAIN_HTTP_PORT": "9000",
         "DRIVETRAIN_RAY_IMAGE": "from-environment",
         "DRIVETRAIN_RAY_PULL_SECRETS": "registry,mirror",
+        "DRIVETRAIN_API_SERVER_PORTS": "443, 16443",
         "KUBECONFIG": kubeconfig,
     }
     parsed = parser_for(environment).parse_args(["--ray-image", "from-flag", "--namespaces", "a, b"])
@@ -38,8 +39,19 @@ def test_flags_win_over_the_environment_and_the_environment_over_defaults(kubeco
     assert (options.port, options.namespaces, options.lease_namespace) == (9000, ("a", "b"), "default")
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     assert settings_of(parsed) == Settings(
-        ray_image="from-flag", ray_version="2.60.0", python_version=python, pull_secrets=("registry", "mirror")
+        ray_image="from-flag",
+        ray_version="2.60.0",
+        python_version=python,
+        pull_secrets=("registry", "mirror"),
+        api_ports=(443, 16443),
     )
+
+
+@pytest.mark.parametrize("written", ["", "0", "https", "443,65536"])
+def test_ports_that_are_none_end_with_a_message(written: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parser_for({}).parse_args(["--api-server-ports", written])
+    assert "--api-server-ports: invalid ports value" in capsys.readouterr().err
 
 
 def test_every_process_has_a_name_of_its_own(kubeconfig: str) -> None:

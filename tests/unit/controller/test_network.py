@@ -2,7 +2,11 @@
 
 import pytest
 
-from drivetrain.api.documents import documents, labels_of, mapping
+from drivetrain.api.documents import Document, documents, labels_of, mapping
+from drivetrain.api.kinds import TRAINING_RUN
+from drivetrain.controller.manifests.metadata import Owner
+from drivetrain.controller.manifests.network import network_policy
+from tests.support.builders import a_project
 from tests.support.network import End, Flow, passes
 from tests.unit.controller.rendered import rendered
 
@@ -25,6 +29,7 @@ NEIGHBOUR = End("default", {"app": "another"})
 STRANGER = End("team-b", {"drivetrain.dev/owner-uid": "x", **NODE})
 GATEWAY = End("ingress", {"app": "gateway"}, namespace_labels={"drivetrain.dev/gateway": "true"})
 DNS = End("kube-system", {"k8s-app": "kube-dns"})
+OPENSHIFT_DNS = End("openshift-dns", {"dns.operator.openshift.io/daemonset-dns": "default"})
 MLFLOW = End("mlflow", {"app": "mlflow"})
 S3 = End(address="203.0.113.7")
 METADATA = End(address="169.254.169.254")
@@ -39,10 +44,13 @@ PASSES = {
     "the gateway calls the endpoint": Flow(GATEWAY, SERVING, 8000),
     "names are resolved": Flow(HEAD, DNS, 53, "UDP"),
     "names are resolved over TCP": Flow(SUBMITTER, DNS, 53),
+    "names are resolved by OpenShift": Flow(HEAD, OPENSHIFT_DNS, 5353, "UDP"),
+    "names are resolved by OpenShift over TCP": Flow(SERVING, OPENSHIFT_DNS, 5353),
     "names are resolved on the node": Flow(HEAD, End(address="169.254.20.10"), 53, "UDP"),
     "the store is read": Flow(WORKER, S3, 443),
     "the dossier is kept": Flow(SUBMITTER, S3, 443),
-    "MLflow in the cluster is written": Flow(HEAD, MLFLOW, 5000),
+    "MLflow behind another port of its Service is written": Flow(HEAD, MLFLOW, 5000),
+    "MLflow behind a Service that leads out of the cluster is written": Flow(HEAD, End(address="203.0.113.8"), 80),
     "the report is written": Flow(HEAD, End(address="10.0.0.1"), 6443),
 }
 DENIED = {
@@ -63,6 +71,8 @@ DENIED = {
     "the node's credentials are fetched over TLS": Flow(HEAD, METADATA, 443),
     "mail is sent": Flow(HEAD, End(address="203.0.113.9"), 25),
     "data leaves by DNS of a stranger": Flow(HEAD, End(address="203.0.113.9"), 53, "UDP"),
+    "data leaves by OpenShift's port for DNS": Flow(HEAD, End(address="203.0.113.9"), 5353, "UDP"),
+    "another namespace is called on the port of MLflow's Pods": Flow(HEAD, End("team-b", {"app": "mlflow"}), 5000),
     "an endpoint writes to MLflow": Flow(SERVING, MLFLOW, 5000),
 }
 
@@ -79,3 +89,45 @@ def test_everything_else_is_denied(flow: Flow) -> None:
 
 def test_without_policies_everything_passes() -> None:
     assert all(passes(flow, []) for flow in DENIED.values())
+
+
+def policy(
+    *, store: str | None = "https://s3.example.org", tracking: str | None = None, api: tuple[int, ...] = (443,)
+) -> Document:
+    data = a_project().with_field("spec.data.store.endpoint", store).build().spec.data
+    return network_policy(Owner(TRAINING_RUN, "default", "shop-1", "r-uid", "shop"), data, tracking, api)
+
+
+@pytest.mark.parametrize(
+    ("host", "namespace"),
+    [
+        ("minio.storage.svc", "storage"),
+        ("minio.storage.svc.cluster.local", "storage"),
+        ("minio.storage.svc.cluster.local.", "storage"),
+        ("minio.storage.svc.corp.example", "storage"),
+        ("minio-0.minio-headless.storage.svc", "storage"),
+        ("minio.storage", "storage"),
+        ("minio", "default"),
+        ("MinIO.Storage.svc", "storage"),
+    ],
+)
+def test_a_service_is_reached_on_whatever_port_its_pods_answer(host: str, namespace: str) -> None:
+    for rendered_policy in (policy(store=f"http://{host}:80"), policy(tracking=f"http://{host}")):
+        assert passes(Flow(WORKER, End(namespace), 9000), [rendered_policy])
+        assert not passes(Flow(WORKER, End("team-b"), 9000), [rendered_policy])
+
+
+@pytest.mark.parametrize("host", ["s3.example.org", "svc.example.org", "10.0.0.7", "[fd00::7]"])
+def test_a_host_that_is_no_service_opens_no_namespace(host: str) -> None:
+    rendered_policy = policy(store=f"https://{host}")
+    assert not any(passes(Flow(WORKER, End(each), 9000), [rendered_policy]) for each in ("example", "org", "default"))
+
+
+def test_a_bucket_is_no_service() -> None:
+    assert not passes(Flow(WORKER, NEIGHBOUR, 9000), [policy(store=None)])
+
+
+def test_the_api_server_is_reached_where_the_installation_says() -> None:
+    there = Flow(HEAD, End(address="10.0.0.1"), 16443)
+    assert passes(there, [policy(api=(443, 16443))])
+    assert not passes(there, [policy(api=(443, 6443))])

@@ -172,7 +172,7 @@ def _serve(
     endpoint = endpoint_config(owner, deployment, project, ledger)
     rights = manifests.reporters(owner, settings.pull_secrets, observed.live)
     effects: list[Effect] = [Apply(each) for each in rights]
-    effects.append(Apply(network_policy(owner, project.spec.data, None)))
+    effects.append(Apply(network_policy(owner, project.spec.data, None, settings.api_ports)))
     effects.append(Apply(manifests.report(owner, emptied=_gone(observed, ledger))))
     effects.append(Apply(manifests.policies(owner, ledger.policies)))
     for revision in sorted({each for each in (ledger.revision, ledger.pending_revision) if each}):

@@ -190,7 +190,8 @@ def _effects(
     if not ledger.finished:
         rights = manifests.reporters(facts.owner, settings.pull_secrets, observed.live)
         effects += [Apply(each) for each in rights]
-        effects.append(Apply(network_policy(facts.owner, facts.spec.data, facts.spec.tracking_uri)))
+        policy = network_policy(facts.owner, facts.spec.data, facts.spec.tracking_uri, settings.api_ports)
+        effects.append(Apply(policy))
     if not ledger.finished or refs.report in observed.live:
         effects.append(Apply(_report(observed, facts, ledger)))
     wanted = _job_name(facts.owner.name, ledger)

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from drivetrain.api import image
 from drivetrain.api.ledger import RecordedRuntime
 
+API_PORTS = (443, 6443)
+"""The API server's Service, and where it listens on most clusters."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -20,6 +23,8 @@ class Settings:
     """Python's version inside that image, as far as it matters; empty: not checked."""
     pull_secrets: tuple[str, ...] = ()
     """Secrets of every namespace for the registries of Ray images."""
+    api_ports: tuple[int, ...] = API_PORTS
+    """Where the API server answers, as network policies see it."""
 
     @property
     def runtime(self) -> RecordedRuntime:
@@ -35,3 +40,15 @@ class Settings:
 def listed(written: str) -> tuple[str, ...]:
     """The parts of a setting that commas separate."""
     return tuple(part.strip() for part in written.split(",") if part.strip())
+
+
+def ports(written: str) -> tuple[int, ...]:
+    """The ports of a setting that commas separate.
+
+    Raises:
+        ValueError: one of them is no port, or there is none.
+    """
+    found = tuple(map(int, listed(written)))
+    if not found or not all(0 < port < 65536 for port in found):
+        raise ValueError(f"{written!r} names no ports: write some between 1 and 65535, with commas between them")
+    return found
