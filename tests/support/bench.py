@@ -95,12 +95,14 @@ class Bench:
         return model.model_validate_json(found)
 
     def write_ledger(self, kind: Kind, name: str, content: BaseModel) -> None:
-        """Put a ledger there as if another controller had written it."""
+        """Put a ledger there as if another controller had written it; it keeps its owner."""
+        named = ledger_name(kind.kind, name)
+        metadata = mapping(self.read(CONFIG_MAP, named), "metadata") or {"name": named, "namespace": NAMESPACE}
         self.cluster.put(
             {
                 "apiVersion": "v1",
                 "kind": "ConfigMap",
-                "metadata": {"name": ledger_name(kind.kind, name), "namespace": NAMESPACE},
+                "metadata": metadata,
                 "data": {LEDGER_KEY: canonical_json(content)},
             }
         )

@@ -4,7 +4,7 @@ import pytest
 
 from drivetrain.api.documents import Document, documents, mapping, name_of, sequence, text, uid_of, value
 from drivetrain.api.kinds import DEPLOYMENT, DRIVETRAIN_PROJECT, RAY_SERVICE, TRAINING_RUN, Ref
-from drivetrain.api.ledger import DeploymentLedger, ProjectLedger, RunLedger, StableVariant
+from drivetrain.api.ledger import DeploymentLedger, ProjectLedger, RunLedger, StableVariant, StartedRun
 from drivetrain.api.names import OWNER_UID_LABEL, REVISION_LABEL, report_name
 from drivetrain.api.policy import policy_hash
 from drivetrain.api.report import ServingReport
@@ -347,3 +347,39 @@ def test_what_the_project_creates_is_stated_whole_and_valid() -> None:
             bench.reconcile(kind, name_of(each))
             stalled = bench.condition(kind, name_of(each), "Stalled")
             assert stalled is None, stalled
+
+
+def test_a_rejection_told_at_length_starts_a_run_with_as_much_of_it_as_a_trigger_may_carry() -> None:
+    bench = ProjectBench(a_project().with_field("spec.loop", {"cooldown": "0s", "minExploredOutcomes": 0}))
+    champion = bench.finish(1)
+    bench.serve(champion)
+    bench.pass_time(days=1)
+    bench.edit(DRIVETRAIN_PROJECT, "shop", training={"candidates": [{"name": "forest", "estimator": "RandomForest"}]})
+    bench.look()
+    bench.finish(2)
+    bench.pass_time(days=1)
+    told = "; ".join(f"{metric}: candidate minus stable in [-0.1235, -0.04567]" for metric in "abcdefgh")
+    bench.serve(champion, (RejectedVariant(hash="h", version="2", reason="Harm", message=told, at=bench.now),))
+    bench.pass_time(days=1)
+    bench.look()
+    trigger = mapping(bench.read(TRAINING_RUN, "shop-3"), "spec", "trigger")
+    assert text(trigger, "cause") == "CanaryRejected"
+    assert text(trigger, "evidence", "message") == f"{told[:255]}…"
+
+
+def test_a_run_that_an_earlier_operator_recorded_with_more_evidence_than_fits_is_created() -> None:
+    bench = ProjectBench()
+    bench.finish(1)
+    run = StartedRun(name="shop-2", cause="CanaryRejected", at=bench.now, evidence={"message": "m" * 512})
+    record = bench.record.model_copy(update={"runs": (run, *bench.record.runs), "runs_started": 2})
+    bench.write_ledger(DRIVETRAIN_PROJECT, "shop", record)
+    bench.look()
+    assert text(bench.read(TRAINING_RUN, "shop-2"), "spec", "trigger", "evidence", "message") == f"{'m' * 255}…"
+
+
+def test_a_run_whose_status_gives_a_reason_of_any_length_leaves_the_project_its_status() -> None:
+    bench = ProjectBench()
+    bench.set_status(TRAINING_RUN, "shop-1", conditions=[{"type": "Ready", "status": "False", "reason": "R" * 128}])
+    bench.look()
+    (run,) = documents(bench.read(DRIVETRAIN_PROJECT, "shop"), "status", "runs")
+    assert text(run, "state") == f"{'R' * 63}…"

@@ -11,6 +11,10 @@ from drivetrain.api.v1alpha1.dataset import TrainingWindow
 from drivetrain.api.v1alpha1.training import TrainingTemplate
 
 RUN_NAME_LIMIT = 40
+EVIDENCE_LIMIT = 16
+"""Pieces of evidence that a trigger carries at most."""
+EVIDENCE_LENGTH = 256
+"""Characters of one at most."""
 Cause = Literal[
     "Initial", "SpecChanged", "DataChanged", "Drift", "Calibration", "KpiDrop", "CanaryRejected", "Schedule", "Manual"
 ]
@@ -25,7 +29,9 @@ class Trigger(ApiModel):
 
     cause: Cause = "Manual"
     """Why."""
-    evidence: Mapping[str, Annotated[str, Field(max_length=256)]] = Field(default_factory=dict, max_length=16)
+    evidence: Mapping[str, Annotated[str, Field(max_length=EVIDENCE_LENGTH)]] = Field(
+        default_factory=dict, max_length=EVIDENCE_LIMIT
+    )
     """The numbers behind it, as text."""
 
 

@@ -1,5 +1,6 @@
 """The decision about one DrivetrainProject: which runs there are, what may be rolled out, and when to train again."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -19,7 +20,7 @@ from drivetrain.api.report import same_sources
 from drivetrain.api.runspec import training_hash
 from drivetrain.api.v1alpha1.deployment import DeploymentSpec
 from drivetrain.api.v1alpha1.project import DrivetrainProject
-from drivetrain.api.v1alpha1.trainingrun import TrainingRun, TrainingRunSpec, Trigger
+from drivetrain.api.v1alpha1.trainingrun import EVIDENCE_LENGTH, EVIDENCE_LIMIT, TrainingRun, TrainingRunSpec, Trigger
 from drivetrain.api.validation import validate_project
 from drivetrain.controller.core import approvals, governor, milestones, records
 from drivetrain.controller.core.conditions import (
@@ -135,7 +136,7 @@ def training_run(owner: Owner, project: DrivetrainProject, run: StartedRun) -> D
     spec = TrainingRunSpec(
         **template,
         project=project.metadata.name,
-        trigger=Trigger.model_validate({"cause": run.cause, "evidence": run.evidence}),
+        trigger=Trigger.model_validate({"cause": run.cause, "evidence": _evidence(run.evidence)}),
         window=run.window,
     )
     body: Document = {"spec": spec.model_dump(mode="json", by_alias=True, exclude_none=True)}
@@ -182,7 +183,7 @@ def _started(
         name=run_name(name_of(observed.owner), number),
         cause=trigger.cause,
         at=now,
-        evidence={key: clipped(value, 512) for key, value in sorted(trigger.evidence.items())[:16]},
+        evidence=_evidence(trigger.evidence),
         window=trigger.window,
     )
     governed = trigger.cause in governor.GOVERNED
@@ -199,6 +200,11 @@ def _started(
             "answered_change": trigger.changed_at or ledger.answered_change,
         }
     )
+
+
+def _evidence(told: Mapping[str, str]) -> dict[str, str]:
+    """As much of it as a trigger may carry; ledgers of earlier operators hold more."""
+    return {key: clipped(each, EVIDENCE_LENGTH) for key, each in sorted(told.items())[:EVIDENCE_LIMIT]}
 
 
 def _typed(runs: tuple[Document, ...]) -> tuple[TrainingRun, ...]:

@@ -88,7 +88,7 @@ def _status(
             RunSummary(
                 name=run.name,
                 cause=run.cause,
-                state=run.verdict or run.finished or _under_way(memory, run.name).reason,
+                state=clipped(run.verdict or run.finished or _under_way(memory, run.name).reason, 64),
                 version=run.version,
             )
             for run in ledger.runs[:10]
