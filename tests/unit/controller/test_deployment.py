@@ -542,3 +542,26 @@ def test_a_deleted_ray_service_comes_back() -> None:
 
 def name_of_revision(service: Document) -> str:
     return texts(service, "metadata", "labels")["drivetrain.dev/revision"]
+
+
+def test_a_late_read_of_an_older_spec_is_not_acted_on() -> None:
+    bench = a_bench()
+    bench.write_ledger(DEPLOYMENT, "shop", bench.record.model_copy(update={"rendered_generation": 2, "revision": None}))
+    assert bench.look() == timedelta(seconds=1)
+    assert bench.record.revision is None
+
+
+def test_a_ledger_that_was_left_behind_without_its_owner_is_taken_over_whatever_generation_it_tells_of() -> None:
+    bench = a_bench()
+    for replicas in (2, 3):
+        bench.edit(DEPLOYMENT, "shop", replicas=replicas)
+        bench.look()
+    assert bench.record.rendered_generation == 3
+    ledger = bench.read(CONFIG_MAP, "deployment-shop-ledger")
+    kept = {key: part for key, part in mapping(ledger, "metadata").items() if key != "ownerReferences"}
+    bench.cluster.put({**ledger, "metadata": kept})
+    bench.cluster.remove(Ref(DEPLOYMENT, "default", "shop"))
+    bench.cluster.put(a_deployment().document())
+    bench.look()
+    assert bench.record.rendered_generation == 1
+    assert bench.said("Ready") is not None

@@ -3,7 +3,7 @@
 import pytest
 
 from drivetrain.api.documents import Document, documents, mapping, name_of, sequence, text, uid_of, value
-from drivetrain.api.kinds import DEPLOYMENT, DRIVETRAIN_PROJECT, RAY_SERVICE, TRAINING_RUN, Ref
+from drivetrain.api.kinds import CONFIG_MAP, DEPLOYMENT, DRIVETRAIN_PROJECT, RAY_SERVICE, TRAINING_RUN, Ref
 from drivetrain.api.ledger import DeploymentLedger, ProjectLedger, RunLedger, StableVariant, StartedRun
 from drivetrain.api.names import OWNER_UID_LABEL, REVISION_LABEL, report_name
 from drivetrain.api.policy import policy_hash
@@ -383,3 +383,49 @@ def test_a_run_whose_status_gives_a_reason_of_any_length_leaves_the_project_its_
     bench.look()
     (run,) = documents(bench.read(DRIVETRAIN_PROJECT, "shop"), "status", "runs")
     assert text(run, "state") == f"{'R' * 63}…"
+
+
+def test_a_name_that_another_projects_run_has_is_skipped() -> None:
+    bench = Bench(project=a_project().document())
+    other = a_run("shop-1").document()
+    bench.cluster.put({**other, "spec": {**other["spec"], "project": "other"}})
+    bench.reconcile(DRIVETRAIN_PROJECT, "shop")
+    started = text(bench.read(DRIVETRAIN_PROJECT, "shop"), "status", "lastRun")
+    assert (started, text(bench.read(TRAINING_RUN, started), "spec", "project")) == ("shop-2", "shop")
+
+
+def test_a_recorded_run_whose_name_went_to_another_project_gets_the_next_one() -> None:
+    bench = ProjectBench()
+    bench.finish(1)
+    run = StartedRun(name="shop-2", cause="Manual", at=bench.now, evidence={"token": "x"})
+    record = bench.record.model_copy(update={"runs": (run, *bench.record.runs), "runs_started": 2})
+    bench.write_ledger(DRIVETRAIN_PROJECT, "shop", record)
+    other = a_run("shop-2").document()
+    bench.cluster.put({**other, "spec": {**other["spec"], "project": "other"}})
+    bench.look()
+    assert [each.name for each in bench.record.runs] == ["shop-3", "shop-1"]
+    assert text(bench.read(TRAINING_RUN, "shop-3"), "spec", "trigger", "evidence", "token") == "x"
+    bench.finish(3)
+    bench.annotate(DRIVETRAIN_PROJECT, "shop", retrain="again")
+    bench.look()
+    assert bench.record.runs[0].name == "shop-4"
+
+
+@pytest.mark.parametrize("edits", [0, 2])
+def test_a_ledger_that_was_left_behind_without_its_owner_is_taken_over_with_all_it_remembers(edits: int) -> None:
+    bench = ProjectBench()
+    version = bench.finish(1)
+    for number in range(edits):
+        bench.edit(DRIVETRAIN_PROJECT, "shop", loop={"cooldown": f"{number + 1}h"})
+        bench.look()
+    assert bench.record.generation == edits + 1
+    ledger = bench.read(CONFIG_MAP, "drivetrainproject-shop-ledger")
+    kept = {key: part for key, part in mapping(ledger, "metadata").items() if key != "ownerReferences"}
+    bench.cluster.put({**ledger, "metadata": kept})
+    bench.cluster.remove(Ref(DRIVETRAIN_PROJECT, NAMESPACE, "shop"))
+    bench.cluster.put(a_project().document())
+    bench.look()
+    assert (bench.record.generation, bench.record.approved) == (1, version)
+    assert text(bench.read(DRIVETRAIN_PROJECT, "shop"), "status", "approved", "version") == "1"
+    (owner,) = documents(bench.read(CONFIG_MAP, "drivetrainproject-shop-ledger"), "metadata", "ownerReferences")
+    assert text(owner, "uid") == uid_of(bench.read(DRIVETRAIN_PROJECT, "shop"))

@@ -180,7 +180,8 @@ class Projects(_Controller[ProjectObserved]):
     async def _around(self, cluster: Cluster, owner: Document, ref: Ref) -> ProjectObserved:
         """Its runs with their ledgers, and the Deployment that serves it."""
         namespace = ref.namespace
-        runs = await _naming(cluster, TRAINING_RUN, namespace, ref.name)
+        every = (await cluster.list(TRAINING_RUN, namespace)).items
+        runs = _of_project(every, ref.name)
         deployments = await _naming(cluster, DEPLOYMENT, namespace, ref.name)
         own = Ref(DEPLOYMENT, namespace, ref.name)
         live = await _read(cluster, (project.ledger_ref(owner), own))
@@ -199,6 +200,7 @@ class Projects(_Controller[ProjectObserved]):
             owner=owner,
             live={**live, **_by_ref(runs), ref: owner},
             runs=runs,
+            taken=frozenset(name_of(each) for each in every),
             run_ledgers=ledgers,
             deployments=deployments,
             deployment_ledger=serving_ledger,
@@ -266,7 +268,10 @@ async def _permitted(cluster: Cluster, ref: Ref) -> Document | None:
 
 async def _naming(cluster: Cluster, kind: Kind, namespace: str, project_name: str) -> tuple[Document, ...]:
     """All objects of a kind whose spec names the project, whoever created them."""
-    found = (await cluster.list(kind, namespace)).items
+    return _of_project((await cluster.list(kind, namespace)).items, project_name)
+
+
+def _of_project(found: Iterable[Document], project_name: str) -> tuple[Document, ...]:
     return tuple(each for each in found if text(each, "spec", "project") == project_name)
 
 

@@ -137,6 +137,12 @@ def is_inherited(owner: Document, record: Document | None) -> bool:
     return bool(owners) and all(text(each, "uid") != text(owner, "metadata", "uid") for each in owners)
 
 
+def is_owned(owner: Document, record: Document | None) -> bool:
+    """Whether the ledger is this very object's: one that was orphaned or restored counts another's generations."""
+    owners = documents(record or {}, "metadata", "ownerReferences")
+    return any(text(each, "uid") == text(owner, "metadata", "uid") for each in owners)
+
+
 def unanswered(owner: Document, annotation: str, answered: dict[str, str]) -> str:
     """The annotation's value if it was not acted on yet, else an empty text."""
     found = annotations_of(owner).get(annotation, "")

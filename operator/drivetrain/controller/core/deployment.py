@@ -40,6 +40,7 @@ from drivetrain.controller.core.conditions import (
     check,
     is_deleting,
     is_inherited,
+    is_owned,
     parse,
     stalled_plan,
     transition,
@@ -142,7 +143,8 @@ def _serve(
     owner = Owner.of(observed.owner, project.metadata.name)
     refs = refs_of(observed.owner)
     before = records.ledger(DeploymentLedger, observed.live.get(refs.ledger))
-    if deployment.metadata.generation < before.rendered_generation:
+    owned = is_owned(observed.owner, observed.live.get(refs.ledger))
+    if owned and deployment.metadata.generation < before.rendered_generation:
         return Plan(wake_after=LATE)
     wanted = _wanted(observed, deployment, project, before)
     if wanted.fault is not None and before.stable is None:

@@ -61,6 +61,8 @@ class ProjectObserved:
     """Ledger, TrainingRuns and Deployments."""
     runs: tuple[Document, ...]
     """All TrainingRuns of the namespace that name the project."""
+    taken: frozenset[str]
+    """Names of all TrainingRuns of the namespace, those of other projects included."""
     run_ledgers: Mapping[str, Document]
     """Name of a run to its ledger, for those that `approvals.runs_to_read` names."""
     deployments: tuple[Document, ...]

@@ -29,6 +29,7 @@ from drivetrain.controller.core.conditions import (
     clipped,
     is_deleting,
     is_inherited,
+    is_owned,
     parse,
     transition,
     unanswered,
@@ -52,10 +53,11 @@ def decide(observed: ProjectObserved, now: datetime, settings: Settings) -> Plan
     del settings  # one signature for all kinds
     if is_deleting(observed.owner):
         return Plan()
-    if is_inherited(observed.owner, observed.live.get(ledger_ref(observed.owner))):
+    record = observed.live.get(ledger_ref(observed.owner))
+    if is_inherited(observed.owner, record):
         return Plan(wake_after=LATE)
-    before = records.ledger(ProjectLedger, observed.live.get(ledger_ref(observed.owner)))
-    if integer(observed.owner, "metadata", "generation") < before.generation:
+    before, owned = records.ledger(ProjectLedger, record), is_owned(observed.owner, record)
+    if owned and integer(observed.owner, "metadata", "generation") < before.generation:
         return Plan(wake_after=LATE)
     memory = _memory(observed, before)
     try:
@@ -70,7 +72,7 @@ def decide(observed: ProjectObserved, now: datetime, settings: Settings) -> Plan
     owner = Owner.of(observed.owner, project.metadata.name)
     serving, report = memory.serving, memory.report
 
-    ledger = memory.ledger.model_copy(update={"generation": project.metadata.generation})
+    ledger = _renamed(memory.ledger, observed).model_copy(update={"generation": project.metadata.generation})
     wanted = policy_hash(policy_of(project, ledger.approved)) if ledger.approved else None
     ledger = approvals.judged(ledger, serving, wanted)
     asked = _asked(observed, ledger, APPROVE_ANNOTATION)
@@ -107,7 +109,7 @@ def decide(observed: ProjectObserved, now: datetime, settings: Settings) -> Plan
         *transition(observed.owner, status.conditions, "Ready", "CircuitOpen", "LeverEffect"),
     )
     return Plan(
-        ledger=Apply(manifests.ledger(owner, ledger)) if ledger != before else None,
+        ledger=Apply(manifests.ledger(owner, ledger)) if ledger != before or not owned else None,
         effects=(*effects, *events),
         status=status.model_dump(mode="json", by_alias=True, exclude_none=True),
         wake_after=_wake_after(project, ledger, held, now),
@@ -168,10 +170,7 @@ def _started(
     now: datetime,
 ) -> ProjectLedger:
     """Number the next run and remember what it answers; the run itself follows from the ledger."""
-    taken = {name_of(each) for each in observed.runs} | {run.name for run in ledger.runs}
-    number = ledger.runs_started + 1
-    while run_name(name_of(observed.owner), number) in taken:
-        number += 1
+    number = _free_number(ledger, observed)
     answered = dict(ledger.answered)
     for annotation, value in (
         (RETRAIN_ANNOTATION, situation.retrain_asked if trigger.cause == "Manual" else ""),
@@ -200,6 +199,27 @@ def _started(
             "answered_change": trigger.changed_at or ledger.answered_change,
         }
     )
+
+
+def _renamed(ledger: ProjectLedger, observed: ProjectObserved) -> ProjectLedger:
+    """Give runs that could not be created, because another project's has their name, the next free one."""
+    others = observed.taken - {name_of(each) for each in observed.runs}
+    for run in ledger.runs:
+        if run.name in others and not run.seen and not run.finished:
+            number = _free_number(ledger, observed)
+            named = run.model_copy(update={"name": run_name(name_of(observed.owner), number)})
+            runs = tuple(named if each is run else each for each in ledger.runs)
+            ledger = ledger.model_copy(update={"runs": runs, "runs_started": number})
+    return ledger
+
+
+def _free_number(ledger: ProjectLedger, observed: ProjectObserved) -> int:
+    """The number of the next run: the first after the last one whose name nobody took."""
+    taken = observed.taken | {run.name for run in ledger.runs}
+    number = ledger.runs_started + 1
+    while run_name(name_of(observed.owner), number) in taken:
+        number += 1
+    return number
 
 
 def _evidence(told: Mapping[str, str]) -> dict[str, str]:
