@@ -29,6 +29,8 @@ class StartedRun(ApiModel):
     lever_effect: Literal["Experimental", "Observational"] | None = None
     version: str | None = None
     """Model version that it registered."""
+    digest: str | None = None
+    """Of that version's graph; absent in ledgers of earlier operators."""
     evidence: Mapping[str, str] = Field(default_factory=dict, max_length=16)
     """What its trigger carries; forgotten once the run was seen."""
     window: TrainingWindow | None = None
@@ -141,6 +143,13 @@ class CandidateVariant(ApiModel):
     """Trained by hand: its rejection starts no retraining."""
 
 
+class PinnedVersion(ApiModel):
+    """What `spec.model` names."""
+
+    project: str
+    version: VersionReference
+
+
 class DeploymentLedger(ApiModel):
     """The rollout's memory."""
 
@@ -148,6 +157,8 @@ class DeploymentLedger(ApiModel):
     candidate: CandidateVariant | None = None
     baseline: str | None = None
     """Hash of today's policy."""
+    pinned: PinnedVersion | None = None
+    """What `spec.model` was found to name: that it stays, also once its run is gone or the number is used again."""
     policies: Mapping[str, Policy] = Field(default_factory=dict, max_length=8)
     """Policies that are stable, candidate or baseline, whole: the project's spec may have moved on."""
     rejected: tuple[RejectedVariant, ...] = Field(default=(), max_length=50)

@@ -414,6 +414,34 @@ def test_a_pin_moved_to_an_unknown_version_leaves_what_serves_alone() -> None:
     assert config(bench.services()[0]) == serving
 
 
+def test_a_pinned_version_is_served_on_when_its_run_is_deleted_and_when_its_number_comes_again() -> None:
+    document = a_deployment().without_field("spec.project").with_field("spec.model", {"name": "shop", "version": "1"})
+    bench = ServingBench(document.document())
+    bench.cluster.put(a_run().document())
+    bench.write_ledger(TRAINING_RUN, "shop-1", RunLedger(attempt=1, version=VERSION, finished="Approved"))
+    bench.look()
+    bench.up()
+    bench.tell()
+    bench.tell(loads=[{"hash": config(bench.services()[0]).load[0], "state": "Loaded"}])
+    serving = config(bench.services()[0])
+    bench.cluster.remove(Ref(TRAINING_RUN, "default", "shop-1"))
+    bench.cluster.remove(Ref(CONFIG_MAP, "default", "trainingrun-shop-1-ledger"))
+    bench.look()
+    assert bench.said("Stalled") is None
+    bench.cluster.put(a_run("shop-2").document())
+    again = VersionReference(version="1", digest="b" * 64, run="shop-2")
+    bench.write_ledger(TRAINING_RUN, "shop-2", RunLedger(attempt=1, version=again, finished="Approved"))
+    bench.look()
+    assert config(bench.services()[0]) == serving
+    bench.edit(DEPLOYMENT, "shop", model={"name": "other", "version": "1"})
+    other = a_project().named("other").document()
+    bench.cluster.put(other)
+    bench.look()
+    told = "No run of project other has registered version 1; none has registered any yet."
+    assert bench.said("Stalled") == ("True", "ModelNotFound", told)
+    assert config(bench.services()[0]) == serving
+
+
 def test_a_pinned_version_serves_without_canary_exploration_and_holdout() -> None:
     document = a_deployment().without_field("spec.project").with_field("spec.model", {"name": "shop", "version": "1"})
     bench = ServingBench(document.document())

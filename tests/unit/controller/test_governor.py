@@ -159,6 +159,18 @@ def test_new_constraints_that_are_rejected_with_the_champions_own_model_ask_for_
     assert cause_of(situation(found.ledger, serving=serving)) is None
 
 
+def test_a_rejection_of_another_mlflows_version_with_the_champions_number_is_the_loops_own() -> None:
+    found = a_rejection("Calibration")
+    assert found.serving is not None
+    project = DrivetrainProject.parse(a_project().document())
+    champion = policy_of(project, VersionReference(version="2", digest="d", run="shop-1"))
+    (rejected,) = found.serving.rejected
+    update = {"policies": {"s": champion}, "rejected": (rejected.model_copy(update={"digest": "e"}),)}
+    serving = found.serving.model_copy(update=update)
+    runs = (a_run(2, "Calibration", at=NOW - timedelta(days=1), digest="e"), a_run(1, version="2", digest="d"))
+    assert cause_of(situation(a_ledger(*runs), serving=serving)) == "CanaryRejected"
+
+
 def test_a_rejection_is_answered_by_any_later_run() -> None:
     found = a_rejection("Calibration")
     later = a_run(3, "CanaryRejected", at=NOW - timedelta(hours=7))

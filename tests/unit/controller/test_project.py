@@ -429,3 +429,50 @@ def test_a_ledger_that_was_left_behind_without_its_owner_is_taken_over_with_all_
     assert text(bench.read(DRIVETRAIN_PROJECT, "shop"), "status", "approved", "version") == "1"
     (owner,) = documents(bench.read(CONFIG_MAP, "drivetrainproject-shop-ledger"), "metadata", "ownerReferences")
     assert text(owner, "uid") == uid_of(bench.read(DRIVETRAIN_PROJECT, "shop"))
+
+
+def test_a_version_that_awaits_approval_may_be_approved_after_its_run_was_deleted() -> None:
+    bench = ProjectBench(a_project().with_field("spec.loop.approval", "Manual"))
+    version = bench.finish(1)
+    bench.cluster.remove(Ref(TRAINING_RUN, NAMESPACE, "shop-1"))
+    bench.cluster.remove(Ref(CONFIG_MAP, NAMESPACE, "trainingrun-shop-1-ledger"))
+    bench.look()
+    assert bench.record.approved is None
+    bench.annotate(DRIVETRAIN_PROJECT, "shop", approve=version.digest)
+    bench.look()
+    assert (bench.record.approved, bench.record.awaiting_approval) == (version, None)
+
+
+def test_a_version_with_the_champions_number_from_another_mlflow_is_rolled_out_and_not_called_promoted() -> None:
+    bench = ProjectBench()
+    bench.serve(bench.finish(1))
+    bench.annotate(DRIVETRAIN_PROJECT, "shop", retrain="again")
+    bench.look()
+    bench.pass_time(minutes=5)
+    version = VersionReference(version="1", digest="f" * 64, run="shop-2")
+    ledger = RunLedger(attempt=1, finished="Approved", finished_at=bench.now, version=version)
+    bench.write_ledger(TRAINING_RUN, "shop-2", ledger)
+    bench.look()
+    assert bench.record.approved == version
+    assert {run.name: run.verdict for run in bench.record.runs} == {"shop-1": "Promoted", "shop-2": ""}
+    bench.serve(version)
+    assert {run.name: run.verdict for run in bench.record.runs} == {"shop-1": "Promoted", "shop-2": "Promoted"}
+    assert bench.events().count("ChampionChanged") == 2
+
+
+@pytest.mark.parametrize(("digest", "verdict"), [("2" * 64, ""), (None, "Rejected")])
+def test_a_version_with_a_rejected_number_is_judged_by_its_digest_where_the_rejection_has_one(
+    digest: str | None, verdict: str
+) -> None:
+    bench = ProjectBench()
+    champion = bench.finish(1)
+    bench.serve(champion, (RejectedVariant(hash="h", version="2", digest=digest, reason="Aborted", at=bench.now),))
+    bench.annotate(DRIVETRAIN_PROJECT, "shop", retrain="again")
+    bench.look()
+    bench.pass_time(minutes=5)
+    version = VersionReference(version="2", digest="f" * 64, run="shop-2")
+    ledger = RunLedger(attempt=1, finished="Approved", finished_at=bench.now, version=version)
+    bench.write_ledger(TRAINING_RUN, "shop-2", ledger)
+    bench.look()
+    assert {run.name: run.verdict for run in bench.record.runs} == {"shop-1": "Promoted", "shop-2": verdict}
+    assert (bench.record.approved == version) == (verdict == "")

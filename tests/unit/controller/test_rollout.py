@@ -143,8 +143,8 @@ def test_no_rollout_starts(found: Look) -> None:
 
 def test_a_load_failure_rejects_with_the_replicas_reason() -> None:
     after = advance(ledger(Phase.LOADING), look(loads=loaded("Failed", "ModelNotFound")), NOW)
-    assert [(each.reason, each.message, each.version) for each in after.rejected] == [
-        ("LoadFailed", "ModelNotFound: told", "2")
+    assert [(each.reason, each.message, each.version, each.digest) for each in after.rejected] == [
+        ("LoadFailed", "ModelNotFound: told", "2", "b" * 64)
     ]
     assert after.stable == ledger(Phase.IDLE).stable
 

@@ -59,6 +59,8 @@ class RejectedVariant(ApiModel):
     """Its hash."""
     version: str | None = Field(default=None, max_length=64)
     """Its model version."""
+    digest: str | None = Field(default=None, max_length=64)
+    """SHA-256 of that version's graph."""
     reason: str = Field(max_length=64)
     """Why: Harm, Inconclusive, Aborted, LoadFailed, ShadowFailed."""
     message: Text = ""

@@ -10,7 +10,7 @@ from drivetrain.api.names import APPROVE_ANNOTATION
 from drivetrain.api.v1alpha1.loop import Loop
 from drivetrain.api.v1alpha1.trainingrun import TrainingRun
 from drivetrain.controller.core.conditions import moment
-from drivetrain.controller.core.policies import champion_version
+from drivetrain.controller.core.policies import champion_of, same_version
 from drivetrain.controller.core.rollout import names
 
 RUNS_LIMIT = 50
@@ -74,6 +74,7 @@ def _followed(run: StartedRun, present: bool, record: RunLedger | None) -> Start
             "finished": record.finished,
             "gpu_seconds": record.gpu_seconds,
             "version": record.version.version if record.version else None,
+            "digest": record.version.digest if record.version else None,
             "lever_effect": record.lever_effect,
             "verdict": verdict,
         }
@@ -90,38 +91,48 @@ def judged(ledger: ProjectLedger, serving: DeploymentLedger | None, approved_has
     """
     if serving is None or serving.stable is None:
         return ledger
-    champion = champion_version(serving)
-    rejected = {each.version for each in serving.rejected if each.version is not None}
+    champion = champion_of(serving)
     runs, in_a_row = [], ledger.rejected_in_a_row
     for run in ledger.runs:
         verdict: Literal["", "Promoted", "Rejected", "Refused", "Superseded"] = run.verdict
-        if run.version is not None and run.version == champion:
+        if same_version(run, champion):
             in_a_row = 0 if verdict != "Promoted" else in_a_row
             verdict = "Promoted"
-        elif run.version in rejected and verdict != "Promoted":
+        elif verdict != "Promoted" and any(same_version(run, each) for each in serving.rejected):
             verdict = "Rejected"
-        elif verdict == "" and ledger.approved is not None and run.version == ledger.approved.version:
+        elif verdict == "" and same_version(run, ledger.approved):
             if any(each.hash == approved_hash for each in serving.rejected):
                 verdict = "Rejected"
             elif approved_hash == serving.stable.hash:
                 verdict = "Superseded"
         runs.append(run.model_copy(update={"verdict": verdict}))
-    causes = {run.version: run.cause for run in runs if run.version is not None}
+    causes = [next((run.cause for run in runs if same_version(run, each)), None) for each in serving.rejected]
     fresh = [
-        each
-        for each in serving.rejected[:COUNTED_LIMIT]
-        if each.hash not in ledger.counted_rejections and each.version in causes and each.version != champion
+        (each, cause)
+        for each, cause in zip(serving.rejected[:COUNTED_LIMIT], causes, strict=False)
+        if each.hash not in ledger.counted_rejections and cause is not None and not same_version(each, champion)
     ]
-    in_a_row += sum(causes.get(each.version or "") != "Manual" and each.reason in COUNTED_REASONS for each in fresh)
-    counted = (*(each.hash for each in fresh), *ledger.counted_rejections)[:COUNTED_LIMIT]
+    in_a_row += sum(cause != "Manual" and each.reason in COUNTED_REASONS for each, cause in fresh)
+    counted = (*(each.hash for each, _ in fresh), *ledger.counted_rejections)[:COUNTED_LIMIT]
     return ledger.model_copy(update={"runs": tuple(runs), "rejected_in_a_row": in_a_row, "counted_rejections": counted})
 
 
 def approved(ledger: ProjectLedger, run_ledgers: Mapping[str, RunLedger], loop: Loop, asked: str) -> ProjectLedger:
     """Let the newest version that passed its gates enter a rollout, with a person's consent where it is needed.
 
-    `asked` is the value of the approve annotation that was not acted on yet: the digest of a version.
+    `asked` is the value of the approve annotation that was not acted on yet: the digest of a version. The version
+    waits in the project's own ledger, since its run may be deleted before a person has looked.
     """
+    ledger = _awaiting(ledger, run_ledgers)
+    version = ledger.awaiting_approval
+    if version is None or (loop.approval == "Manual" and not names(asked, version.digest)):
+        return ledger
+    answered = {**ledger.answered, APPROVE_ANNOTATION: asked} if asked else ledger.answered
+    return ledger.model_copy(update={"approved": version, "awaiting_approval": None, "answered": answered})
+
+
+def _awaiting(ledger: ProjectLedger, run_ledgers: Mapping[str, RunLedger]) -> ProjectLedger:
+    """The newest version that passed its gates and was not let in yet takes the place of all that wait."""
     passed: list[tuple[datetime, StartedRun, RunLedger]] = []
     for run in ledger.runs:
         record = run_ledgers.get(run.name)
@@ -140,9 +151,4 @@ def approved(ledger: ProjectLedger, run_ledgers: Mapping[str, RunLedger], loop: 
             run.model_copy(update={"verdict": "Superseded"}) if run.name in older else run for run in ledger.runs
         )
         ledger = ledger.model_copy(update={"runs": runs})
-    if ledger.approved == version:
-        return ledger
-    if loop.approval == "Manual" and not names(asked, version.digest):
-        return ledger.model_copy(update={"awaiting_approval": version})
-    answered = {**ledger.answered, APPROVE_ANNOTATION: asked} if asked else ledger.answered
-    return ledger.model_copy(update={"approved": version, "awaiting_approval": None, "answered": answered})
+    return ledger if ledger.approved == version else ledger.model_copy(update={"awaiting_approval": version})

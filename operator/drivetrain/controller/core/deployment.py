@@ -15,7 +15,7 @@ from drivetrain.api.documents import (
 )
 from drivetrain.api.errors import InvalidSpecError
 from drivetrain.api.kinds import CONFIG_MAP, DEPLOYMENT, RAY_CLUSTER, RAY_SERVICE, Ref
-from drivetrain.api.ledger import DeploymentLedger, ProjectLedger, RunLedger, StableVariant
+from drivetrain.api.ledger import DeploymentLedger, PinnedVersion, ProjectLedger, RunLedger, StableVariant
 from drivetrain.api.names import (
     ABORT_ANNOTATION,
     CLUSTER_LABEL,
@@ -49,7 +49,7 @@ from drivetrain.controller.core.conditions import (
 from drivetrain.controller.core.deployment_view import View, deployment_status, stalled_status
 from drivetrain.controller.core.observations import DeploymentObserved
 from drivetrain.controller.core.plan import Apply, Delete, Effect, Plan
-from drivetrain.controller.core.policies import champion_of, policy_of
+from drivetrain.controller.core.policies import champion_of, policy_of, same_version
 from drivetrain.controller.core.revisions import (
     DRAIN,
     PENDING_WITHIN,
@@ -91,6 +91,7 @@ class _Wanted:
     target: Target | None
     fault: Fact | None
     """Why the target cannot be known."""
+    pinned: PinnedVersion | None = None
 
 
 def decide(observed: DeploymentObserved, now: datetime, settings: Settings) -> Plan:
@@ -149,7 +150,7 @@ def _serve(
     wanted = _wanted(observed, deployment, project, before)
     if wanted.fault is not None and before.stable is None:
         return _stalled(observed, wanted.fault, now)  # nothing serves yet, and nothing else was asked for
-    ledger = _rendered(before, deployment, observed.owner, settings)
+    ledger = _rendered(before, deployment, observed.owner, settings).model_copy(update={"pinned": wanted.pinned})
     runtime = Runtime.of(deployment.spec.cluster, ledger.runtime or settings.runtime)
     if (fault := unsupported(runtime)) is not None:
         return _stalled(observed, fault, now)
@@ -279,14 +280,16 @@ def _wanted(
     baseline = policy_of(project, None)
     pinned = deployment.spec.model
     if pinned is not None:
-        registered = _registered(observed.run_ledgers)
-        version = registered.get(pinned.version)
-        if version is None:
+        found, registered = serving.pinned, _registered(observed.run_ledgers)
+        if found is None or (found.project, found.version.version) != (pinned.name, pinned.version):
+            version = registered.get(pinned.version)
+            found = PinnedVersion(project=pinned.name, version=version) if version is not None else None
+        if found is None:
             told = f"No run of project {pinned.name} has registered version {pinned.version}"
             known = f": name one of {', '.join(registered)}." if registered else "; none has registered any yet."
-            return _Wanted(baseline, None, Fact("ModelNotFound", told + known))
-        policy = policy_of(project, version)
-        return _Wanted(baseline, Target(policy_hash(policy), policy, manual=True, pinned=True), None)
+            return _Wanted(baseline, None, Fact("ModelNotFound", told + known), serving.pinned)
+        policy = policy_of(project, found.version)
+        return _Wanted(baseline, Target(policy_hash(policy), policy, manual=True, pinned=True), None, found)
     ledger = records.ledger(ProjectLedger, observed.project_ledger)
     if ledger.approved is None:
         return _Wanted(baseline, None, None)
@@ -303,7 +306,7 @@ def _model_to_roll_out(
     rejected = {each.hash for each in serving.rejected}
     if policy_hash(policy_of(project, approved)) in rejected:
         return approved
-    if all(each.version != approved.version for each in serving.rejected):
+    if not any(same_version(each, approved) for each in serving.rejected):
         return approved
     return champion_of(serving)
 

@@ -16,7 +16,7 @@ from drivetrain.api.v1alpha1.dataset import TrainingWindow
 from drivetrain.api.v1alpha1.deployment import RejectedVariant
 from drivetrain.api.v1alpha1.loop import Loop, Severity
 from drivetrain.api.v1alpha1.trainingrun import Cause
-from drivetrain.controller.core.policies import champion_version
+from drivetrain.controller.core.policies import champion_of, same_version
 
 WEEK = timedelta(days=7)
 DRIFT_CAUSES: frozenset[str] = frozenset({"Drift", "Calibration", "KpiDrop"})
@@ -129,11 +129,11 @@ def loop_rejection(serving: DeploymentLedger | None, runs: tuple[StartedRun, ...
     The champion's own model under other levers or constraints is none: they were rejected, and no training mends them.
     """
     newest = max((run.at for run in runs), default=None)
-    champion = champion_version(serving) if serving else None
+    champion = champion_of(serving) if serving else None
     for each in serving.rejected if serving else ():
-        run = next((run for run in runs if run.version == each.version and each.version is not None), None)
+        run = next((run for run in runs if same_version(run, each)), None)
         if each.at is not None and newest is not None and each.at > newest and each.reason in ("Harm", "Inconclusive"):
-            return each if run is not None and run.cause != "Manual" and each.version != champion else None
+            return each if run is not None and run.cause != "Manual" and not same_version(each, champion) else None
     return None
 
 

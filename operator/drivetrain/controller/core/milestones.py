@@ -32,7 +32,8 @@ def of_project(owner: Document, after: DrivetrainProjectStatus) -> tuple[Emit, .
     before, found = mapping(owner, "status"), []
     if after.runs and after.last_run != (text(before, "lastRun") or None):
         found.append(Emit("Normal", "TrainingStarted", f"{after.runs[0].name} was started: {after.runs[0].cause}."))
-    if after.champion is not None and after.champion.version != text(before, "champion", "version"):
+    was = (text(before, "champion", "version"), text(before, "champion", "digest"))
+    if after.champion is not None and (after.champion.version, after.champion.digest) != was:
         found.append(
             Emit("Normal", "ChampionChanged", f"Version {after.champion.version} of run {after.champion.run}.")
         )

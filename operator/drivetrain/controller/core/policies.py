@@ -1,8 +1,29 @@
 """What a model version becomes under a project's objective and levers."""
 
+from typing import Protocol
+
 from drivetrain.api.ledger import DeploymentLedger
 from drivetrain.api.policy import Policy
 from drivetrain.api.v1alpha1.project import DrivetrainProject, VersionReference
+
+
+class Versioned(Protocol):
+    """What tells of a model version."""
+
+    @property
+    def version(self) -> str | None:
+        """Its number in the registry."""
+
+    @property
+    def digest(self) -> str | None:
+        """SHA-256 of its graph; None where an earlier operator wrote the record."""
+
+
+def same_version(one: Versioned | None, other: Versioned | None) -> bool:
+    """Whether both tell of the same version: by number and digest, since another MLflow counts from 1 again."""
+    if one is None or other is None or one.version is None or one.version != other.version:
+        return False
+    return one.digest is None or other.digest is None or one.digest == other.digest
 
 
 def policy_of(project: DrivetrainProject, model: VersionReference | None) -> Policy:

@@ -316,6 +316,7 @@ def _rejected(ledger: DeploymentLedger, found: Event, look: Look, now: datetime)
     entry = RejectedVariant(
         hash=candidate.hash,
         version=policy.model.version if policy and policy.model else None,
+        digest=policy.model.digest if policy and policy.model else None,
         reason=reason,
         message=clipped(message),
         at=now,
