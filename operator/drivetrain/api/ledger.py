@@ -21,8 +21,10 @@ class StartedRun(ApiModel):
     cause: str
     at: datetime
     gpu_seconds: float = 0
+    """As its status tells them while it is there: a run that is deleted was charged already."""
     finished: str = ""
     """Reason of its end; empty while it runs."""
+    ended_at: datetime | None = None
     verdict: Literal["", "Promoted", "Rejected", "Refused", "Superseded"] = ""
     seen: bool = False
     """Whether the run was ever observed: one that was and is gone was deleted, and is not created again."""

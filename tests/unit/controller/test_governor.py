@@ -256,6 +256,21 @@ def test_the_budget_counts_the_last_seven_days() -> None:
     assert gpu_hours(runs, NOW) == 2.0
 
 
+@pytest.mark.parametrize(
+    ("ended", "hours"),
+    [
+        pytest.param({"finished": "Failed", "ended_at": NOW - timedelta(hours=1)}, 10.0, id="ended within the week"),
+        pytest.param({"finished": "Deleted", "ended_at": NOW - timedelta(days=6)}, 10.0, id="deleted within it"),
+        pytest.param({"finished": "", "ended_at": None}, 10.0, id="still running"),
+        pytest.param({"finished": "Failed", "ended_at": NOW - timedelta(days=8)}, 0.0, id="ended before"),
+    ],
+)
+def test_a_run_that_began_earlier_counts_whole_until_seven_days_after_its_end(
+    ended: dict[str, object], hours: float
+) -> None:
+    assert gpu_hours((a_run(at=NOW - timedelta(days=9), gpu_seconds=36000, **ended),), NOW) == hours
+
+
 def test_evidence_beyond_all_counting_is_a_power_of_ten() -> None:
     assert legible("1.875e+249") == "10^249"
     assert legible("distance 0.412, e 3e+07") == "distance 0.412, e 10^7"

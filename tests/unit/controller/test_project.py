@@ -476,3 +476,29 @@ def test_a_version_with_a_rejected_number_is_judged_by_its_digest_where_the_reje
     bench.look()
     assert {run.name: run.verdict for run in bench.record.runs} == {"shop-1": "Promoted", "shop-2": verdict}
     assert (bench.record.approved == version) == (verdict == "")
+
+
+def test_a_run_that_is_deleted_while_it_trains_was_charged_as_its_status_said() -> None:
+    bench = ProjectBench()
+    bench.write_ledger(TRAINING_RUN, "shop-1", RunLedger(attempt=1, part="t", gpu_seconds=600, active_since=bench.now))
+    bench.set_status(TRAINING_RUN, "shop-1", gpuSeconds=8 * 36000)
+    bench.look()
+    assert value(bench.read(DRIVETRAIN_PROJECT, "shop"), "status", "effort", "gpuHours") == 80
+    bench.cluster.remove(Ref(TRAINING_RUN, NAMESPACE, "shop-1"))
+    bench.cluster.remove(Ref(CONFIG_MAP, NAMESPACE, "trainingrun-shop-1-ledger"))
+    bench.pass_time(days=8)
+    bench.look()
+    (run,) = bench.record.runs
+    assert (run.finished, run.ended_at) == ("Deleted", bench.now)
+    assert value(bench.read(DRIVETRAIN_PROJECT, "shop"), "status", "effort", "gpuHours") == 80
+    bench.pass_time(days=8)
+    bench.look()
+    assert value(bench.read(DRIVETRAIN_PROJECT, "shop"), "status", "effort", "gpuHours") == 0
+
+
+def test_what_a_job_cost_that_ended_before_its_status_was_written_again_is_what_the_runs_ledger_says() -> None:
+    bench = ProjectBench()
+    bench.set_status(TRAINING_RUN, "shop-1", gpuSeconds=60)
+    bench.finish(1, "Failed", gpu_seconds="90")
+    assert bench.record.runs[0].gpu_seconds == 90
+    assert bench.record.runs[0].ended_at == bench.now

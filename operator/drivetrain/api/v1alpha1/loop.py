@@ -38,7 +38,7 @@ class Loop(ApiModel):
     cooldown: Duration = timedelta(hours=6)
     """Least time between two retrainings that the loop starts."""
     gpu_hours_per_week: float = Field(default=40, ge=0)
-    """Budget of all runs of the project, over the last seven days."""
+    """Budget of the project's runs: each counts whole until seven days after its end."""
     stop_after_rejected: int = Field(default=3, ge=1, le=100)
     """Rejected candidates in a row after which the loop waits for a person."""
     min_explored_outcomes: int = Field(default=500, ge=0)

@@ -115,7 +115,7 @@ class Effort(ApiModel):
     training_runs: int = 0
     """Runs started."""
     gpu_hours: float = 0
-    """GPU-hours of all runs over the last seven days."""
+    """GPU-hours of the runs that were under way within the last seven days."""
 
 
 class DrivetrainProjectStatus(ApiModel):

@@ -41,14 +41,27 @@ def runs_to_read(ledger: ProjectLedger, runs: Iterable[Document]) -> tuple[str, 
 
 def _charged(run: StartedRun | None, document: Document) -> bool:
     """Whether the run's last GPU-seconds have arrived here: it holds its GPUs until its job has ended."""
+    told = gpu_seconds(document)
+    return run is not None and (told is None or abs(told - run.gpu_seconds) < 0.001)
+
+
+def gpu_seconds(document: Document) -> float | None:
+    """What a run's status says that it was charged, the job that runs included."""
     told = value(document, "status", "gpuSeconds")
-    return run is not None and (not isinstance(told, int | float) or abs(told - run.gpu_seconds) < 0.001)
+    return told if isinstance(told, int | float) else None
 
 
 def followed(
-    ledger: ProjectLedger, runs: tuple[TrainingRun, ...], run_ledgers: Mapping[str, RunLedger]
+    ledger: ProjectLedger,
+    runs: tuple[TrainingRun, ...],
+    run_ledgers: Mapping[str, RunLedger],
+    charged: Mapping[str, float],
+    now: datetime,
 ) -> ProjectLedger:
-    """Take over what the runs' own ledgers say; runs that a person created are recorded as Manual."""
+    """Take over what the runs' own ledgers say; runs that a person created are recorded as Manual.
+
+    `charged` are GPU-seconds by name of run, as statuses tell: ledgers have them only once a job has ended.
+    """
     present = {run.metadata.name: run for run in runs}
     known = {run.name for run in ledger.runs}
     strangers = tuple(
@@ -56,30 +69,33 @@ def followed(
         for name, run in sorted(present.items())
         if name not in known and name in run_ledgers and run.metadata.creation_timestamp is not None
     )
-    merged = (*strangers, *(_followed(run, run.name in present, run_ledgers.get(run.name)) for run in ledger.runs))
-    merged = tuple(_followed(run, True, run_ledgers.get(run.name)) if run in strangers else run for run in merged)
+    merged = (
+        _followed(run, run.name in present, run_ledgers.get(run.name), charged.get(run.name, 0.0), now)
+        for run in (*strangers, *ledger.runs)
+    )
     ordered = tuple(sorted(merged, key=lambda run: (run.at, run.name), reverse=True))[:RUNS_LIMIT]
     return ledger if ordered == ledger.runs else ledger.model_copy(update={"runs": ordered})
 
 
-def _followed(run: StartedRun, present: bool, record: RunLedger | None) -> StartedRun:
+def _followed(run: StartedRun, present: bool, record: RunLedger | None, charged: float, now: datetime) -> StartedRun:
     update: dict[str, object] = {}
     if present and not run.seen:
         update |= {"seen": True, "evidence": {}, "window": None}
     if not present and run.seen and not run.finished:
-        update["finished"] = "Deleted"
+        update |= {"finished": "Deleted", "ended_at": now}
     if present and record is not None:
         verdict = "Refused" if record.finished == "Refused" and not run.verdict else run.verdict
         update |= {
             "finished": record.finished,
-            "gpu_seconds": record.gpu_seconds,
+            "ended_at": record.finished_at,
+            "gpu_seconds": max(record.gpu_seconds, charged),
             "version": record.version.version if record.version else None,
             "digest": record.version.digest if record.version else None,
             "lever_effect": record.lever_effect,
             "verdict": verdict,
         }
     elif present and run.finished == "Deleted":
-        update["finished"] = ""
+        update |= {"finished": "", "ended_at": None}
     return run.model_copy(update=update)
 
 

@@ -62,7 +62,7 @@ class Situation:
     data_changed: str
     """Value of the data-changed annotation that was not acted on yet."""
     gpu_hours: float
-    """Of all runs, over the last seven days."""
+    """Of the runs that were under way within the last seven days."""
 
 
 def next_trigger(s: Situation, now: datetime) -> Trigger | None:
@@ -119,8 +119,11 @@ def circuit_open(ledger: ProjectLedger, loop: Loop) -> bool:
 
 
 def gpu_hours(runs: tuple[StartedRun, ...], now: datetime) -> float:
-    """GPU-hours of the runs started within the last seven days."""
-    return sum(run.gpu_seconds for run in runs if run.at > now - WEEK) / 3600
+    """GPU-hours of the runs that were under way within the last seven days.
+
+    They count whole, since nobody knows when in its life a run held its GPUs: never too few, some for a while too long.
+    """
+    return sum(run.gpu_seconds for run in runs if not run.finished or (run.ended_at or run.at) > now - WEEK) / 3600
 
 
 def loop_rejection(serving: DeploymentLedger | None, runs: tuple[StartedRun, ...]) -> RejectedVariant | None:

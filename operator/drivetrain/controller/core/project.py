@@ -59,7 +59,7 @@ def decide(observed: ProjectObserved, now: datetime, settings: Settings) -> Plan
     before, owned = records.ledger(ProjectLedger, record), is_owned(observed.owner, record)
     if owned and integer(observed.owner, "metadata", "generation") < before.generation:
         return Plan(wake_after=LATE)
-    memory = _memory(observed, before)
+    memory = _memory(observed, before, now)
     try:
         project = parse(DrivetrainProject, observed.owner)
         check(validate_project(project))
@@ -116,14 +116,15 @@ def decide(observed: ProjectObserved, now: datetime, settings: Settings) -> Plan
     )
 
 
-def _memory(observed: ProjectObserved, ledger: ProjectLedger) -> Memory:
+def _memory(observed: ProjectObserved, ledger: ProjectLedger, now: datetime) -> Memory:
     """What is remembered and reported, the runs' own ledgers taken over."""
     run_ledgers = {name: records.ledger(RunLedger, each) for name, each in observed.run_ledgers.items()}
     serving = report = None
     if observed.deployment_ledger is not None:
         serving = records.ledger(DeploymentLedger, observed.deployment_ledger)
         report = records.current_serving_report(serving, observed.deployment_report, observed.ray_services)
-    followed = approvals.followed(ledger, _typed(observed.runs), run_ledgers)
+    charged = {name_of(each): approvals.gpu_seconds(each) or 0.0 for each in observed.runs}
+    followed = approvals.followed(ledger, _typed(observed.runs), run_ledgers, charged, now)
     return Memory(observed, followed, run_ledgers, serving, report)
 
 
