@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -76,6 +76,38 @@ async def test_the_second_takes_over_only_when_the_lease_stood_still_for_its_who
     assert lease is not None
     assert text(lease, "spec", "holderIdentity") == "second"
     assert integer(lease, "spec", "leaseTransitions") == 1
+
+
+class SlowCluster(FakeCluster):
+    """A cluster whose next read takes its time, in which something else happens first."""
+
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    async def get(self, ref: Ref) -> Document | None:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
+        return await super().get(ref)
+
+
+async def test_a_lease_that_was_renewed_while_it_was_read_is_counted_from_after_the_read() -> None:
+    cluster, clock = SlowCluster(), Clock()
+    first, second = candidate(cluster, "first", clock), candidate(cluster, "second", clock)
+    await first.step()
+
+    async def renewed_under_way() -> None:
+        clock.seconds = 15.0
+        assert await first.step()
+        clock.seconds = 19.0
+
+    clock.seconds, cluster.meanwhile = 10.0, renewed_under_way
+    assert not await second.step()
+    clock.seconds = 15.0 + DURATION - TIMEOUT - 0.1
+    assert first.may_write(TIMEOUT), "a write of 10 s begins, which ends at 44.9 s"
+    clock.seconds = 10.0 + DURATION + 0.1
+    assert not await second.step()
+    clock.seconds = 19.0 + DURATION + 0.1
+    assert await second.step()
 
 
 async def test_a_process_that_is_started_again_under_its_name_need_not_wait() -> None:

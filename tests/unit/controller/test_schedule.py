@@ -109,3 +109,20 @@ def test_depth_and_age_tell_of_due_keys_only(schedule: Schedule[str]) -> None:
     assert (schedule.depth(3.0), schedule.oldest_age(3.0)) == (1, 2.0)
     schedule.take(3.0)
     assert (schedule.depth(3.0), schedule.oldest_age(3.0)) == (0, 0.0)
+
+
+@pytest.mark.parametrize("moves", [0.0, 0.001])
+def test_a_key_that_is_woken_again_and_again_before_a_far_deadline_leaves_next_to_nothing_behind(
+    schedule: Schedule[str], moves: float
+) -> None:
+    """The deadline stays, or moves by so much a second."""
+    schedule.wake("other", now=0.0, delay=2e6)
+    for now in range(0, 50_000, 5):
+        schedule.wake("a", float(now))
+        assert schedule.take(now) == "a"
+        schedule.done("a", now, wake_after=1e6 - now + moves * now)
+    assert len(schedule._heap) < 100
+    due = schedule.next_due()
+    assert due is not None
+    assert schedule.take(due) == "a"
+    assert schedule.next_due() == 2e6

@@ -82,7 +82,7 @@ class Leadership:
         if holder != self.identity:
             if self._held.is_set():
                 raise FencedError(f"lease {self.namespace}/{self.name} is held by {holder or 'nobody'} now.")
-            if holder and not self._expired(live or {}, started):
+            if holder and not self._expired(live or {}, self.monotonic()):
                 return False
         try:
             await self.cluster.apply(self._document(live), expected=Precondition.of(live) if live else ABSENT)

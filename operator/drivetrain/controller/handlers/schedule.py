@@ -14,6 +14,8 @@ K = TypeVar("K", bound=Hashable)
 
 FIRST_BACKOFF = 0.5
 LONGEST_BACKOFF = 60.0
+STALE_ENTRIES = 64
+"""How many entries of the heap may be out of date, however few keys wait."""
 
 
 @dataclass(slots=True)
@@ -85,3 +87,6 @@ class Schedule(Generic[K]):
         self._due[key] = due
         self._pushed += 1
         heapq.heappush(self._heap, (due, self._pushed, key))
+        if len(self._heap) > 2 * len(self._due) + STALE_ENTRIES:
+            self._heap = [(at, number, each) for number, (each, at) in enumerate(self._due.items())]
+            heapq.heapify(self._heap)
