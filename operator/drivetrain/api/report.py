@@ -1,10 +1,9 @@
 """Reports: what a run's driver and an endpoint's Monitor write for the operator. Untrusted, size-bounded, typed."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from drivetrain.api.meta import ApiModel
 from drivetrain.api.scalars import Text
@@ -39,7 +38,7 @@ class TrainingReport(ApiModel):
     attempt: int
     incarnation: int = 1
     sequence: int
-    at: datetime
+    at: AwareDatetime
     stage: str = Field(default="", max_length=64)
     progress: Progress = Field(default_factory=Progress)
     data_version: str | None = Field(default=None, max_length=64)
@@ -112,7 +111,7 @@ class RolloutEvidence(ApiModel):
     halted: str = Field(default="", max_length=64)
     """KpiOutOfBounds, SampleRatioMismatch, OutcomesMissing, or empty."""
     message: Text = ""
-    projected_verdict_at: datetime | None = None
+    projected_verdict_at: AwareDatetime | None = None
     losing_slices: tuple[str, ...] = Field(default=(), max_length=10)
     shadow: ShadowEvidence | None = None
     """While the candidate has no weight."""
@@ -123,7 +122,7 @@ class DetectorEvidence(ApiModel):
 
     severity: Literal["None", "Warn", "Severe"] = "None"
     message: Text = ""
-    changed_at: datetime | None = None
+    changed_at: AwareDatetime | None = None
     """When the change began, estimated."""
     evidence: Mapping[str, str] = Field(default_factory=dict, max_length=16)
     """The numbers behind it."""
@@ -163,7 +162,7 @@ class ServingReport(ApiModel):
     """An endpoint's Monitor talks back."""
 
     sequence: int
-    at: datetime
+    at: AwareDatetime
     replicas: int
     """Replicas that answered."""
     weight: int | None = None
@@ -174,7 +173,7 @@ class ServingReport(ApiModel):
     rollout: RolloutEvidence | None = None
     drift: DriftEvidence | None = None
     kpi: KpiEvidence | None = None
-    watermark: datetime | None = None
+    watermark: AwareDatetime | None = None
     """Decisions up to here are matured and counted."""
     matured: int = 0
     """Matured decisions in the whole log."""

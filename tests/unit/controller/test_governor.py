@@ -257,18 +257,19 @@ def test_the_budget_counts_the_last_seven_days() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ended", "hours"),
+    ("finished", "ended_at", "hours"),
     [
-        pytest.param({"finished": "Failed", "ended_at": NOW - timedelta(hours=1)}, 10.0, id="ended within the week"),
-        pytest.param({"finished": "Deleted", "ended_at": NOW - timedelta(days=6)}, 10.0, id="deleted within it"),
-        pytest.param({"finished": "", "ended_at": None}, 10.0, id="still running"),
-        pytest.param({"finished": "Failed", "ended_at": NOW - timedelta(days=8)}, 0.0, id="ended before"),
+        pytest.param("Failed", NOW - timedelta(hours=1), 10.0, id="ended within the week"),
+        pytest.param("Deleted", NOW - timedelta(days=6), 10.0, id="deleted within it"),
+        pytest.param("", None, 10.0, id="still running"),
+        pytest.param("Failed", NOW - timedelta(days=8), 0.0, id="ended before"),
     ],
 )
 def test_a_run_that_began_earlier_counts_whole_until_seven_days_after_its_end(
-    ended: dict[str, object], hours: float
+    finished: str, ended_at: datetime | None, hours: float
 ) -> None:
-    assert gpu_hours((a_run(at=NOW - timedelta(days=9), gpu_seconds=36000, **ended),), NOW) == hours
+    run = a_run(at=NOW - timedelta(days=9), gpu_seconds=36000, finished=finished, ended_at=ended_at)
+    assert gpu_hours((run,), NOW) == hours
 
 
 def test_evidence_beyond_all_counting_is_a_power_of_ten() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from drivetrain.api.documents import Document, documents, mapping, name_of, sequence, text, uid_of, value
+from drivetrain.api.documents import Document, documents, mapping, name_of, sequence, text, texts, uid_of, value
 from drivetrain.api.kinds import CONFIG_MAP, DEPLOYMENT, DRIVETRAIN_PROJECT, RAY_SERVICE, TRAINING_RUN, Ref
 from drivetrain.api.ledger import DeploymentLedger, ProjectLedger, RunLedger, StableVariant, StartedRun
 from drivetrain.api.names import OWNER_UID_LABEL, REVISION_LABEL, report_name
@@ -437,10 +437,12 @@ def test_a_version_that_awaits_approval_may_be_approved_after_its_run_was_delete
     bench.cluster.remove(Ref(TRAINING_RUN, NAMESPACE, "shop-1"))
     bench.cluster.remove(Ref(CONFIG_MAP, NAMESPACE, "trainingrun-shop-1-ledger"))
     bench.look()
-    assert bench.record.approved is None
+    assert bench.record.awaiting_approval == version
     bench.annotate(DRIVETRAIN_PROJECT, "shop", approve=version.digest)
     bench.look()
-    assert (bench.record.approved, bench.record.awaiting_approval) == (version, None)
+    record = bench.record
+    assert record.approved == version
+    assert record.awaiting_approval is None
 
 
 def test_a_version_with_the_champions_number_from_another_mlflow_is_rolled_out_and_not_called_promoted() -> None:
@@ -502,3 +504,16 @@ def test_what_a_job_cost_that_ended_before_its_status_was_written_again_is_what_
     bench.finish(1, "Failed", gpu_seconds="90")
     assert bench.record.runs[0].gpu_seconds == 90
     assert bench.record.runs[0].ended_at == bench.now
+
+
+def test_a_report_with_a_time_of_no_zone_counts_as_none() -> None:
+    bench = ProjectBench()
+    bench.serve(bench.finish(1))
+    detector = {"severity": "Severe", "message": "moved"}
+    bench.report(drift={"calibration": {**detector, "changed_at": "2026-01-01T00:00:00Z"}}, matured=7)
+    assert value(bench.read(DRIVETRAIN_PROJECT, "shop"), "status", "effort", "labels") == 7
+    written = texts(bench.read(CONFIG_MAP, report_name(DEPLOYMENT.kind, "shop")), "data")["c"]
+    live = bench.read(CONFIG_MAP, report_name(DEPLOYMENT.kind, "shop"))
+    bench.cluster.put({**live, "data": {"c": written.replace("2026-01-01T00:00:00Z", "2026-01-01T00:00:00")}}, "c")
+    bench.look()
+    assert value(bench.read(DRIVETRAIN_PROJECT, "shop"), "status", "effort", "labels") in (None, 0)
