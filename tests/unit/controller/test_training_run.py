@@ -106,6 +106,14 @@ def test_a_changed_spec_of_a_run_stalls_it() -> None:
     assert "spec.attempts" in stalled[2]
 
 
+def test_a_driver_whose_clock_is_far_ahead_is_alive_now() -> None:
+    bench = RunBench()
+    bench.running()
+    bench.tell(at="9999-12-31T23:59:00Z", stage="Tuning")
+    assert bench.look() == timedelta(minutes=10)
+    assert text(bench.read(TRAINING_RUN, "shop-1"), "status", "stage") == "Tuning"
+
+
 def test_waiting_for_quota_is_reconciling_in_plain_words() -> None:
     bench = RunBench(queue={"name": "pool"})
     bench.look()

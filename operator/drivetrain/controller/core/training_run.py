@@ -96,7 +96,7 @@ def decide(observed: RunObserved, now: datetime, settings: Settings) -> Plan:
     runtime = Runtime.of(spec.spec.cluster, recorded)
     if (fault := unsupported(runtime)) is not None and not before.finished and not attempts.is_open(before):
         return stalled_plan(owner, fault, now)
-    facts = facts_of(observed, run, spec, project, before)
+    facts = facts_of(observed, run, spec, project, before, now=now)
     after = progress(before.model_copy(update={"runtime": recorded}), facts, now)
     status = status_of(observed, facts, after, now)
     return Plan(
@@ -130,13 +130,21 @@ def run_spec(run: TrainingRun, project: DrivetrainProject, champion: DeploymentL
 
 
 def facts_of(
-    observed: RunObserved, run: TrainingRun, spec: RunSpec, project: DrivetrainProject | None, ledger: RunLedger
+    observed: RunObserved,
+    run: TrainingRun,
+    spec: RunSpec,
+    project: DrivetrainProject | None,
+    ledger: RunLedger,
+    *,
+    now: datetime,
 ) -> RunFacts:
     queue = run.spec.queue is not None and observed.kueue
     job = next((each for each in observed.ray_jobs if name_of(each) == _job_name(run.metadata.name, ledger)), None)
     report = records.training_report(observed.live.get(refs_of(observed.owner).report), ledger.cluster)
     if report is not None and (report.attempt, report.incarnation) != (ledger.attempt, ledger.incarnation):
         report = None
+    if report is not None and report.at > now:  # another clock: what was said was said by now
+        report = report.model_copy(update={"at": now})
     uid = uid_of(job or {})
     workload = next((each for each in observed.workloads if uid and labels_of(each).get(JOB_UID_LABEL) == uid), None)
     tracking = project.spec.tracking if project else None
