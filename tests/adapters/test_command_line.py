@@ -41,7 +41,7 @@ from drivetrain.controller.handlers.runtime import bind
 from tests.adapters.test_controllers import kuberay_definitions
 from tests.support.api_server import ApiServer
 from tests.support.bench import SETTINGS
-from tests.support.builders import Manifest, a_project, a_run
+from tests.support.builders import Manifest, a_deployment, a_project, a_run
 from tests.support.s3 import ACCESS_KEY, SECRET_KEY, S3Server
 
 pytestmark = pytest.mark.binaries
@@ -234,6 +234,24 @@ def test_planning_a_change_shows_the_difference_and_what_admission_refuses(
     refused = drivetrain("plan", written(tmp_path, other))
     assert refused.code == 1
     assert "a run's spec is immutable" in refused.out
+
+
+def test_planning_what_kubectl_applied_forgets_what_the_manifest_states_no_more(
+    api_server: ApiServer, session: Session, drivetrain: Run, tmp_path: Path
+) -> None:
+    namespace = a_namespace(session, "cli-kubectl")
+    project = a_project(namespace=namespace).without_serving()
+    endpoint = a_deployment(namespace=namespace)
+    for kind, manifest in ((DRIVETRAIN_PROJECT, project.document()), (DEPLOYMENT, endpoint.document())):
+        created = Ref(kind, namespace, "")
+        session._call("POST", created, body=manifest, query={"fieldManager": "kubectl-client-side-apply"})
+    operate(api_server, namespace)
+    same = drivetrain("plan", written(tmp_path, endpoint.document()))
+    assert "Deployment shop in namespace cli-kubectl: unchanged" in same.out
+    assert not {"RayService", "ConfigMap"} & set(same.out.split()), same.out
+    action = {"action": {"price": "1.99", "discount": "0.2"}}
+    other = drivetrain("plan", written(tmp_path, project.with_field("spec.objective.baseline", action).document()))
+    assert (other.code, "- spec.objective.baseline.expression: " in other.out) == (0, True), other.out
 
 
 def a_gpu_run(namespace: str, gpus: int) -> Manifest:

@@ -42,11 +42,11 @@ class Cost:
 
 def of_run(ask: Ask, deadline: timedelta, earlier: Iterable[TrainingRun]) -> Cost:
     """The cost of one run beside the finished runs of its project; those without GPUs tell nothing about it."""
-    ends = ("Complete", "Failed", "Ready")
-    finished = [run for run in earlier if run.spec.gpus and any(_holds(run, type_) for type_ in ends)]
+    finished = [run for run in earlier if run.spec.gpus and is_over(run)]
     return Cost(ask.gpus, deadline, tuple(run.status.gpu_seconds / 3600 for run in finished))
 
 
-def _holds(run: TrainingRun, type_: str) -> bool:
-    found = condition_of(run.status.conditions, type_)
-    return found is not None and found.status == "True"
+def is_over(run: TrainingRun) -> bool:
+    """Whether the run has ended, well or not."""
+    ends = (condition_of(run.status.conditions, type_) for type_ in ("Complete", "Failed", "Ready"))
+    return any(found is not None and found.status == "True" for found in ends)

@@ -1,24 +1,22 @@
 """`drivetrain plan`: what applying manifests would do, cost and wait for, by this person's rights."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 from drivetrain.api.documents import Document, text
-from drivetrain.api.errors import ClusterError, DrivetrainError, NotFoundError
+from drivetrain.api.errors import ClusterError, DrivetrainError, ForbiddenError, NotFoundError
 from drivetrain.api.kinds import (
     CLUSTER_QUEUE,
     DEPLOYMENT,
-    DRIVETRAIN_PROJECT,
     GROUP,
     LOCAL_QUEUE,
     POD,
     SECRET,
     TRAINING_RUN,
-    Kind,
     Ref,
     ref_of,
 )
@@ -30,7 +28,7 @@ from drivetrain.cli.asks import Ask, Judgement
 from drivetrain.cli.changes import Change, changes
 from drivetrain.cli.foreign import CLUSTER_QUEUE_V1BETA1, LOCAL_QUEUE_V1BETA1, NODE
 from drivetrain.cli.manifests import read
-from drivetrain.cli.overlay import Overlay
+from drivetrain.cli.overlay import MODELS, Overlay, kubectl_patch, patched
 from drivetrain.cli.prediction import Prediction, predict
 from drivetrain.cli.reader import Permitted, Reader, parsed, understood
 from drivetrain.cli.tree import state_of
@@ -38,11 +36,6 @@ from drivetrain.cli.validation import validate
 from drivetrain.controller.manifests.settings import Settings
 
 Resource = DrivetrainProject | TrainingRun | Deployment
-_MODELS: Mapping[Kind, type[DrivetrainProject] | type[TrainingRun] | type[Deployment]] = {
-    DRIVETRAIN_PROJECT: DrivetrainProject,
-    TRAINING_RUN: TrainingRun,
-    DEPLOYMENT: Deployment,
-}
 _UNREMARKABLE = ("Queued", "Starting", "Running", "Building", "Ending", "Restarting")
 """Reasons of what has just begun: the plan says in other words what it will wait for."""
 
@@ -52,6 +45,9 @@ class Session(Reader, Protocol):
 
     def apply(self, document: Document, *, dry_run: bool = False) -> Document:
         """Server-side apply; with `dry_run` nothing is stored."""
+
+    def amend(self, patch: Document, *, dry_run: bool = False) -> Document:
+        """A JSON merge patch of the object that it names; with `dry_run` nothing is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,28 +128,32 @@ def forecast(
     overlay = Overlay(session, now)
     planned = tuple(_planned(session, overlay, each) for each in documents)
     with understood("What the operator keeps"):
-        prediction = predict(overlay, documents, settings)
+        prediction = predict(overlay, [each.ref for each in planned], settings)
     permitted = Permitted(session, [*unread, *overlay.unread])
     survey = _Survey(session, permitted, has_nodes)
-    priced = tuple(survey.priced(each) for each in _working(prediction, documents))
+    priced = tuple(survey.priced(each) for each in _working(prediction, {each.ref for each in planned}))
     waits = (*_waits(prediction), *survey.missing_secrets(documents))
     return Forecast(planned, prediction, priced, waits, tuple(permitted.unread), other)
 
 
 def _planned(session: Session, overlay: Overlay, document: Document) -> Planned:
     ref = ref_of(document)
-    model, live = _MODELS[ref.kind], overlay.live(ref)
-    before = _spec(parsed(model, live)) if live is not None else None
+    model, live = MODELS[ref.kind], overlay.live(ref)
+    patch = kubectl_patch(live or {}, document)
+    stored: Document = {**(live or {}), **document}
     refused = ""
     try:
-        session.apply(document, dry_run=True)
+        stored = session.apply(document, dry_run=True) if live is None else session.amend(patch, dry_run=True)
+    except ForbiddenError as error:
+        stored, refused = patched(live or {}, patch), str(error)
     except NotFoundError as error:
         refused = f"{error.message}. {error.remedy}".strip()
     except ClusterError as error:
         if error.status < 400:
             raise
         refused = str(error)
-    made = changes(before, _spec(model.parse(document))) if before is not None else ()
+    after = _spec(parsed(model, overlay.put(stored)))
+    made = changes(_spec(parsed(model, live)), after) if live is not None else ()
     return Planned(ref, live is not None, made, refused)
 
 
@@ -162,14 +162,15 @@ def _spec(resource: Resource) -> Document:
     return dumped
 
 
-def _working(prediction: Prediction, documents: Sequence[Document]) -> Iterator[TrainingRun | Deployment]:
-    """Runs that the plan starts, and endpoints that it makes or changes."""
-    named = {ref_of(each) for each in documents}
-    touched = named | {ref_of(each) for each in (*prediction.created, *prediction.changed)}
+def _working(prediction: Prediction, named: Collection[Ref]) -> Iterator[TrainingRun | Deployment]:
+    """Runs that the plan starts or that go on, and endpoints that it names, makes or changes."""
+    touched = {*named, *map(ref_of, (*prediction.created, *prediction.changed))}
     for document in prediction.stands:
         ref = ref_of(document)
         if ref in touched and ref.kind == TRAINING_RUN:
-            yield parsed(TrainingRun, document)
+            run = parsed(TrainingRun, document)
+            if not (run.spec.suspend or cost.is_over(run)):
+                yield run
         elif ref in touched and ref.kind == DEPLOYMENT:
             yield parsed(Deployment, document)
 
@@ -177,7 +178,7 @@ def _working(prediction: Prediction, documents: Sequence[Document]) -> Iterator[
 def _waits(prediction: Prediction) -> Iterator[str]:
     """What stands in the way by the operator's own words."""
     for document in prediction.stands:
-        resource = parsed(_MODELS[ref_of(document).kind], document)
+        resource = parsed(MODELS[ref_of(document).kind], document)
         stands = state_of(resource)
         name = f"{resource.kind} {resource.metadata.name}"
         if stands.tone != "good" and stands.message and stands.reason not in _UNREMARKABLE:
@@ -209,7 +210,7 @@ class _Survey:
 
     def missing_secrets(self, documents: Sequence[Document]) -> Iterator[str]:
         """The Secrets that the manifests name and that are not there."""
-        resources = [_MODELS[ref_of(each).kind].parse(each) for each in documents]
+        resources = [MODELS[ref_of(each).kind].parse(each) for each in documents]
         wanted = {(each.metadata.namespace, name): None for each in resources for name in _secrets(each)}
         for namespace, name in wanted:
             if self.permitted.one(Ref(SECRET, namespace, name), f"whether Secret {name} is there") == ():

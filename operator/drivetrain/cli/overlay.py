@@ -3,17 +3,29 @@
 The operator's own observations and decisions run on it, so that a plan cannot differ from what would happen.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NoReturn
 
-from drivetrain.api.documents import Document, integer, labels_of, mapping, text, uid_of
+from drivetrain.api.documents import JSON, Document, documents, integer, labels_of, mapping, text
 from drivetrain.api.errors import ForbiddenError, NotFoundError
-from drivetrain.api.kinds import OWN_KINDS, Kind, Ref, ref_of
-from drivetrain.cli.reader import Reader
+from drivetrain.api.kinds import DEPLOYMENT, DRIVETRAIN_PROJECT, OWN_KINDS, TRAINING_RUN, Kind, Ref, ref_of
+from drivetrain.api.v1alpha1.deployment import Deployment
+from drivetrain.api.v1alpha1.project import DrivetrainProject
+from drivetrain.api.v1alpha1.trainingrun import TrainingRun
+from drivetrain.cli.reader import Reader, parsed
 from drivetrain.controller.cluster.port import FIELD_MANAGER, ObjectList, Precondition, WatchEvent
+
+MODELS: Mapping[Kind, type[DrivetrainProject] | type[TrainingRun] | type[Deployment]] = {
+    DRIVETRAIN_PROJECT: DrivetrainProject,
+    TRAINING_RUN: TrainingRun,
+    DEPLOYMENT: Deployment,
+}
+_KUBECTL = (("kubectl", "Apply"), ("kubectl-client-side-apply", "Update"))
+"""As whom `kubectl apply` owns the fields of a manifest, server-side and client-side."""
+_OPERATOR = ((FIELD_MANAGER, "Apply"),)
 
 
 @dataclass(slots=True)
@@ -74,26 +86,30 @@ class Overlay:
     async def apply(
         self, document: Document, *, field_manager: str = FIELD_MANAGER, expected: Precondition | None = None
     ) -> Document:
-        """See Cluster.apply; what is stated replaces what was there, key by key at the top and in metadata."""
-        return self.put(document)
-
-    def put(self, document: Document) -> Document:
-        """The object as it would be stored."""
+        """See Cluster.apply; what is not there yet is stated whole by whoever makes it."""
         ref = ref_of(document)
+        before, live = await self.get(ref) or {}, self.live(ref)
+        if live is None:
+            return self.put({**before, **document})
+        return self.put(patched(before, _patch(before, document, _owned(live, _OPERATOR))))
+
+    def put(self, stored: Document) -> Document:
+        """The object as it is stored from now on."""
+        ref = ref_of(stored)
         before = (self._written[ref] if ref in self._written else self.live(ref)) or {}
         old = mapping(before, "metadata")
-        changed = bool(before) and mapping(before, "spec") != mapping(document, "spec")
+        changed = bool(before) and _spec(before) != _spec(stored)
         metadata: Document = {
             "creationTimestamp": self.now.isoformat(),
             **old,
-            **mapping(document, "metadata"),
+            **mapping(stored, "metadata"),
             "uid": text(old, "uid") or f"planned-{ref.kind.plural}-{ref.name}",
             "generation": (integer(old, "generation") or 1) + (1 if changed else 0),
             "resourceVersion": f"{integer(old, 'generation')}",
         }
-        stored: Document = {**before, **document, "metadata": metadata}
-        self._written[ref] = stored
-        return stored
+        written: Document = {**stored, "metadata": metadata}
+        self._written[ref] = written
+        return written
 
     async def dry_run(self, document: Document) -> Document:
         """The object as it is stated: a plan asks for nothing."""
@@ -134,6 +150,44 @@ class Overlay:
         raise AssertionError("a plan does not watch")
 
 
-def is_planned(document: Document) -> bool:
-    """Whether the object is not there yet."""
-    return uid_of(document).startswith("planned-")
+def kubectl_patch(live: Document, manifest: Document) -> Document:
+    """What `kubectl apply` changes, as a JSON merge patch: what is stated, and null for what it wrote and is no more.
+
+    Fields of other writers stay. It cannot foresee what another tool than kubectl applied and takes away, nor elements
+    that others added to a list: the list is as the manifest states it.
+    """
+    return _patch(live, manifest, _owned(live, _KUBECTL))
+
+
+def patched(before: Document, patch: Document) -> Document:
+    """What a JSON merge patch (RFC 7386) makes of an object."""
+    after = {key: part for key, part in before.items() if key not in patch}
+    for key, part in patch.items():
+        if part is not None:
+            after[key] = patched(mapping(before, key), part) if isinstance(part, Mapping) else part
+    return after
+
+
+def _patch(before: Document, stated: Document, owned: Sequence[Document]) -> Document:
+    """`stated` and null for what is `owned` (FieldsV1 notation) and not stated."""
+    patch: dict[str, JSON] = {
+        key: None for key in before if key not in stated and any(f"f:{key}" in each for each in owned)
+    }
+    for key, part in stated.items():
+        below = [mapping(each, f"f:{key}") for each in owned]
+        patch[key] = _patch(mapping(before, key), part, below) if isinstance(part, Mapping) else part
+    return patch
+
+
+def _owned(live: Document, managers: Sequence[tuple[str, str]]) -> tuple[Document, ...]:
+    return tuple(
+        mapping(entry, "fieldsV1")
+        for entry in documents(live, "metadata", "managedFields")
+        if (text(entry, "manager"), text(entry, "operation")) in managers and not text(entry, "subresource")
+    )
+
+
+def _spec(document: Document) -> object:
+    """The spec to compare by: of ours as it is understood, since only one side may name defaults."""
+    model = MODELS.get(ref_of(document).kind)
+    return parsed(model, document).spec if model is not None else mapping(document, "spec")

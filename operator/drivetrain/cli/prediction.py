@@ -16,10 +16,14 @@ from drivetrain.api.kinds import (
     Ref,
     ref_of,
 )
+from drivetrain.api.ledger import DeploymentLedger, RecordedRuntime
+from drivetrain.cli.installation import UNKNOWN_IMAGE
 from drivetrain.cli.overlay import Overlay
 from drivetrain.controller.cluster.observation import Deployments, Projects, TrainingRuns
 from drivetrain.controller.cluster.port import FIELD_MANAGER, Cluster
+from drivetrain.controller.core import deployment, records
 from drivetrain.controller.core.difference import needs_write
+from drivetrain.controller.core.observations import DeploymentObserved
 from drivetrain.controller.core.plan import Apply, Delete, Plan
 from drivetrain.controller.manifests.settings import Settings
 
@@ -37,18 +41,28 @@ class Prediction:
     """The planned objects, and ours that follow from them, with the status that the operator would set at once."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Recorded(Settings):
+    """Settings of an operator that cannot be asked: those by which a Deployment was rendered last."""
+
+    recorded: RecordedRuntime
+
+    @property
+    def runtime(self) -> RecordedRuntime:
+        """What was recorded, the version of Drivetrain included."""
+        return self.recorded
+
+
 class _Decider(Protocol):
     async def __call__(self, cluster: Cluster, ref: Ref) -> Plan | None: ...
 
 
-def predict(overlay: Overlay, planned: Sequence[Document], settings: Settings) -> Prediction:
-    """Put the manifests on the overlay and let the operator decide until nothing changes."""
+def predict(overlay: Overlay, planned: Sequence[Ref], settings: Settings) -> Prediction:
+    """Let the operator decide about what is planned on the overlay, until nothing changes."""
     return asyncio.run(_predict(overlay, planned, settings))
 
 
-async def _predict(overlay: Overlay, planned: Sequence[Document], settings: Settings) -> Prediction:
-    for document in planned:
-        overlay.put(document)
+async def _predict(overlay: Overlay, planned: Sequence[Ref], settings: Settings) -> Prediction:
     deciders = await _deciders(overlay, settings)
     for _ in range(ROUNDS):
         wrote = False
@@ -58,7 +72,7 @@ async def _predict(overlay: Overlay, planned: Sequence[Document], settings: Sett
                 wrote |= plan is not None and await _carry_out(overlay, plan, ref)
         if not wrote:
             break
-    return _difference(overlay, {ref_of(each) for each in planned})
+    return _difference(overlay, set(planned))
 
 
 async def _deciders(overlay: Overlay, settings: Settings) -> dict[Kind, _Decider]:
@@ -76,15 +90,24 @@ async def _deciders(overlay: Overlay, settings: Settings) -> dict[Kind, _Decider
 
     async def of_deployment(cluster: Cluster, ref: Ref) -> Plan | None:
         observed = await deployments.observe(cluster, ref)
-        return deployments.decide(observed, overlay.now) if observed else None
+        return deployment.decide(observed, overlay.now, _known(settings, observed)) if observed else None
 
     return {DRIVETRAIN_PROJECT: of_project, TRAINING_RUN: of_run, DEPLOYMENT: of_deployment}
 
 
-async def _concerned(overlay: Overlay, kind: Kind, planned: Sequence[Document]) -> tuple[Ref, ...]:
+def _known(settings: Settings, observed: DeploymentObserved) -> Settings:
+    """The settings; where the default image is not known, no other than the recorded one is predicted."""
+    refs = deployment.refs_of(observed.owner)
+    recorded = records.ledger(DeploymentLedger, observed.live.get(refs.ledger)).runtime
+    if settings.ray_image != UNKNOWN_IMAGE or recorded is None:
+        return settings
+    return _Recorded(recorded.image, recorded.ray_version, recorded=recorded)
+
+
+async def _concerned(overlay: Overlay, kind: Kind, planned: Sequence[Ref]) -> tuple[Ref, ...]:
     """The objects of a kind that are planned, and those that belong to a project that is planned or was made here."""
-    projects = {(ref.namespace, ref.name) for ref in map(ref_of, planned) if ref.kind == DRIVETRAIN_PROJECT}
-    found: dict[Ref, None] = {ref: None for ref in map(ref_of, planned) if ref.kind == kind}
+    projects = {(ref.namespace, ref.name) for ref in planned if ref.kind == DRIVETRAIN_PROJECT}
+    found: dict[Ref, None] = {ref: None for ref in planned if ref.kind == kind}
     if kind != DRIVETRAIN_PROJECT:
         for namespace in {namespace for namespace, _ in projects}:
             for each in (await overlay.list(kind, namespace)).items:

@@ -169,6 +169,11 @@ class Session:
             "PATCH", ref_of(document), body=document, query=query, content_type="application/apply-patch+yaml"
         )
 
+    def amend(self, patch: Document, *, dry_run: bool = False) -> Document:
+        """A JSON merge patch of the object that it names: null takes a field away."""
+        query = {"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})}
+        return self._call("PATCH", ref_of(patch), body=patch, query=query, content_type="application/merge-patch+json")
+
     def annotate(self, ref: Ref, annotation: str, value: str | None) -> Document:
         """Sets an annotation, or removes it."""
         return self._call(

@@ -1,12 +1,15 @@
 """A person's session on a fake cluster: with objects of other people's kinds, and with rights that may be missing."""
 
+import copy
 from collections.abc import Mapping, Sequence
 
 from drivetrain.api.documents import JSON, Document, labels_of, mapping, name_of, namespace_of, text
 from drivetrain.api.errors import ForbiddenError, NotFoundError, RejectedError
-from drivetrain.api.kinds import EVENT, KINDS, Kind, Ref
+from drivetrain.api.kinds import EVENT, KINDS, Kind, Ref, ref_of
 from tests.support.bench import NAMESPACE, Bench
+from tests.support.defaults import defaulted
 from tests.support.fake_cluster import FakeCluster
+from tests.support.operator_world import finish
 
 
 class Person:
@@ -19,7 +22,7 @@ class Person:
         bench: Bench | FakeCluster | None = None,
         *,
         others: Mapping[Kind, Sequence[Document]] | None = None,
-        denied: Sequence[Kind] = (),
+        denied: Sequence[Kind | str] = (),
         refuses: str = "",
     ) -> None:
         self._cluster = bench.cluster if isinstance(bench, Bench) else bench or FakeCluster()
@@ -65,12 +68,33 @@ class Person:
         return live
 
     def apply(self, document: Document, *, dry_run: bool = False) -> Document:
+        self._try(document, dry_run=dry_run)
+        return defaulted(finish(copy.deepcopy(self._cluster).apply(document, field_manager="drivetrain-cli")))
+
+    def amend(self, patch: Document, *, dry_run: bool = False) -> Document:
+        self._try(patch, dry_run=dry_run)
+        live = self._cluster.read(ref_of(patch))
+        assert live is not None
+        after = defaulted(_merged(live, patch))
+        return copy.deepcopy(self._cluster).put(after)
+
+    def _try(self, document: Document, *, dry_run: bool) -> None:
         assert dry_run, "nothing is applied by looking"
         self.tried.append(document)
         if self._refuses:
             raise RejectedError(self._refuses, kind="", namespace="", name="", status=422)
-        return document
+        if "patch" in self._denied:
+            raise ForbiddenError("may not patch", kind="", namespace="", name="", status=403)
 
     def _check(self, verb: str, kind: Kind, namespace: str) -> None:
         if kind in self._denied:
             raise ForbiddenError(f"may not {verb}", kind=kind.kind, namespace=namespace, name="", status=403)
+
+
+def _merged(live: Document, patch: Document) -> Document:
+    """What the API server makes of a merge patch."""
+    kept = {key: part for key, part in live.items() if key not in patch}
+    given = {key: part for key, part in patch.items() if part is not None}
+    return kept | {
+        key: _merged(mapping(live, key), part) if isinstance(part, Mapping) else part for key, part in given.items()
+    }
