@@ -19,6 +19,9 @@ VALUE_OUTPUT = "value"
 """Graph output of the other cross-fitted half, same shape: values, residuals and metrics."""
 MEAN_OUTPUT = "prediction"
 """Mean of both, same shape: what /v2 returns."""
+DISABLED_OPTIMIZERS = ("DivMulFusion",)
+"""Rewrites of ONNX Runtime that training and serving do without: this one makes some valid graphs unloadable
+(microsoft/onnxruntime#32416)."""
 
 
 class InputColumn(ApiModel):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from drivetrain.api.errors import ModelError
-from drivetrain.api.model import InputColumn
+from drivetrain.api.model import DISABLED_OPTIMIZERS, InputColumn
 
 Floats: TypeAlias = NDArray[np.float64]
 Singles: TypeAlias = NDArray[np.float32]
@@ -93,7 +93,9 @@ class Session:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                content, options, providers=["CPUExecutionProvider"], disabled_optimizers=DISABLED_OPTIMIZERS
+            )
         except Exception as error:  # onnxruntime's own exceptions share no base below Exception
             raise ModelError("ModelInvalid", f"ONNX Runtime cannot load the graph: {error}.") from error
         self.inputs = tuple(value.name for value in self._session.get_inputs())

@@ -13,6 +13,7 @@ from drivetrain.api.errors import ModelError
 from drivetrain.api.model import (
     CHOOSE_OUTPUT,
     CONTRACT_FILE,
+    DISABLED_OPTIMIZERS,
     GRAPH_FILE,
     MEAN_OUTPUT,
     NULL_TOKEN,
@@ -56,6 +57,7 @@ class Graph:
                 os.fspath(folder / GRAPH_FILE),
                 sess_options=options,
                 providers=providers(os.environ, ort.get_available_providers()),
+                disabled_optimizers=DISABLED_OPTIMIZERS,
             )
         except Exception as error:  # onnxruntime raises a dozen unrelated types for a graph that it cannot load
             raise ModelError("ModelInvalid", f"The graph does not load: {error}") from error

@@ -63,6 +63,7 @@ def test_an_expression_means_in_the_graph_what_it_means_for_one_row(
 @pytest.mark.parametrize(
     ("text", "row", "expected"),
     [
+        pytest.param("((s = 'CH') + 0) * (1 / a)", {"s": "CH", "a": 2}, 0.5, id="a product of a reciprocal loads"),
         pytest.param("a / b", {"a": 1, "b": 0}, math.inf, id="a number through zero is infinite"),
         pytest.param("n + 1", {"n": None}, math.nan, id="arithmetic with null is null"),
         pytest.param("n > 1 OR a > 0", {"n": None, "a": 1}, 1, id="true OR null is true"),
