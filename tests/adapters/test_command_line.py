@@ -433,6 +433,9 @@ def test_a_dossier_on_s3_is_read_with_the_persons_keys_and_a_deleted_project_is_
     early = drivetrain("purge", file, "-n", namespace, "--confirm", "shop")
     assert (early.code, "still exists" in early.err) == (1, True)
     session.delete(Ref(DRIVETRAIN_PROJECT, namespace, "shop"))
+    outlived = drivetrain("purge", file, "-n", namespace, "--confirm", "shop")
+    assert (outlived.code, "trainingruns/shop-1" in outlived.err) == (1, True)
+    session.delete(Ref(TRAINING_RUN, namespace, "shop-1"))
     wrong = drivetrain("purge", file, "-n", namespace, "--confirm", "other")
     assert (wrong.code, len(list(store.list("")))) == (1, 1)
     assert drivetrain("purge", file, "-n", namespace, "--confirm", "shop").code == 0

@@ -49,7 +49,7 @@ def read(reader: Reader, project: str | None = None, *, everywhere: bool = False
         document
         for kind in (DRIVETRAIN_PROJECT, TRAINING_RUN, DEPLOYMENT)
         for document in reader.list(kind, namespace=namespace)
-        if project is None or project == _project(document)
+        if project is None or project == project_named(document)
     )
     return Found(documents, loops(documents))
 
@@ -82,14 +82,15 @@ def project_of(deployment: Deployment) -> str:
     return deployment.spec.project or (deployment.spec.model.name if deployment.spec.model else "")
 
 
-def _typed(documents: Sequence[Document], model: type[R]) -> tuple[R, ...]:
-    return tuple(parsed(model, each) for each in documents if each.get("kind") == model.__name__)
-
-
-def _project(document: Document) -> str:
+def project_named(document: Document) -> str:
+    """The project that an object of ours is, trains for or serves."""
     if document.get("kind") == DRIVETRAIN_PROJECT.kind:
         return name_of(document)
     return text(document, "spec", "project") or text(document, "spec", "model", "name")
+
+
+def _typed(documents: Sequence[Document], model: type[R]) -> tuple[R, ...]:
+    return tuple(parsed(model, each) for each in documents if each.get("kind") == model.__name__)
 
 
 def _key(resource: Resource, project: str) -> tuple[str, str]:
