@@ -33,8 +33,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-output = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+# Neither markup nor emoji: both are found in what others wrote, as in `train.py:100: UserWarning`.
+output = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 _NAMES_SECONDS = 3.0
 """For the names that completion offers: nobody waits longer for a Tab."""
@@ -45,6 +46,11 @@ def program() -> str:
     return Path(sys.argv[0]).name
 
 
+def verbatim(text: str) -> None:
+    """Writes what programs read, or wrote, as it is: with its tabs and control characters, which Rich replaces."""
+    print(text, flush=True)
+
+
 def now() -> datetime:
     """The time; everything below takes it as an argument."""
     return datetime.now(UTC)  # noqa: TID251 - the command line is the edge that reads the clock
@@ -52,7 +58,7 @@ def now() -> datetime:
 
 def progress(component: str, message: str) -> None:
     """Tells on stderr how far something is."""
-    errors.print(f"{component:>22}  {message}", markup=False)
+    errors.print(f"{component:>22}  {message}")
 
 
 def state_dir(folder: Path | None) -> "StateDir":

@@ -24,7 +24,7 @@ def _verb(name: str, metavar: str, names: Names, told: str) -> None:
 
         ask: Callable[[verbs.Session, str], verbs.Asked] = getattr(verbs, name)
         asked = ask(connected(kubeconfig, context, namespace).session, target)
-        output.print(f"{asked.ref}: {asked.annotation}={asked.value or '(removed)'}", markup=False)
+        output.print(f"{asked.ref}: {asked.annotation}={asked.value or '(removed)'}")
 
     app.command(name=name, help=told)(command)
 

@@ -20,6 +20,7 @@ from drivetrain.cli.application import (
     output,
     progress,
     stores,
+    verbatim,
 )
 from drivetrain.cli.printing import Rendering
 
@@ -41,7 +42,7 @@ def validate(
 
     verdict = check(files)
     for told in (*verdict.unreadable, *verdict.findings):
-        output.print(str(told), markup=False)
+        output.print(str(told))
     if verdict.problems:
         errors.print(f"problems: {verdict.problems}; resources checked: {verdict.checked}")
         raise typer.Exit(1)
@@ -67,7 +68,7 @@ def _validate_live(files: Sequence[Path], kubeconfig: Path | None, context: str 
 
         endpoint = connection.local.s3 if connection.local else None
         for told, fine in check_sources(project, keys, endpoint=endpoint):
-            output.print(f"{project.metadata.name}: {told}", markup=False)
+            output.print(f"{project.metadata.name}: {told}")
             well = well and fine
     return well
 
@@ -103,7 +104,7 @@ def plan(
         has_nodes=local is None,
     )
     if form is not None:
-        output.print(document(as_document(found), form), markup=False)
+        verbatim(document(as_document(found), form))
     else:
         output.print(forecast_text(found), end="")
     if not found.possible:
@@ -157,4 +158,4 @@ def poc(
     from drivetrain.cli.proof import prove
 
     for line in prove(file, folder=folder, rows=rows, progress=progress):
-        output.print(line, markup=False)
+        output.print(line)

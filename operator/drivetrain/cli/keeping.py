@@ -60,12 +60,12 @@ def purge(
     project, connection = found[0], connected(kubeconfig, context, namespace)
     name = project.metadata.name
     for told in purging.check_deleted(connection.session, project):
-        errors.print(f"not checked: {told}", markup=False)
+        errors.print(f"not checked: {told}")
     place = project.metadata.namespace or connection.session.namespace
     store = stores(connection)(project.spec.data.store, place)
     there = purging.remains(store)
     for line in there.lines():
-        output.print(line, markup=False)
+        output.print(line)
     if not there.keys:
         return
     typed = confirm if confirm is not None else typer.prompt(f"Type {name} to remove them for good", default="")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from drivetrain.cli.application import FollowOption, StateOption, app, output, progress, state_dir
+from drivetrain.cli.application import FollowOption, StateOption, app, output, progress, state_dir, verbatim
 
 
 @app.command("up")
@@ -37,12 +37,13 @@ def components(
     state: StateOption = None,
 ) -> None:
     """Show the components of the environment that `up` started, or the log of one of them."""
+    from drivetrain.cli.fitting import Fitted
     from drivetrain.local import environment
 
     if component is not None:
         source = environment.follow if follow else environment.logs
         for line in source(state_dir(state), component, lines=lines):
-            output.print(line, markup=False)
+            verbatim(line)
         return
     found = environment.status(state_dir(state))
     if not found:
@@ -51,7 +52,7 @@ def components(
     table = Table("component", "phase", "restarts", "address", "message", box=None)
     for each in found:
         table.add_row(each.name, each.phase, str(each.restarts), each.address, each.message)
-    output.print(table)
+    output.print(Fitted(table))
 
 
 @app.command("demo")

@@ -19,10 +19,10 @@ def main() -> None:
         app(prog_name=called, complete_var=keeping.COMPLETE_VARIABLE)
     except InvalidSpecError as error:
         for problem in error.problems:
-            errors.print(str(problem), markup=False)
+            errors.print(str(problem))
         sys.exit(1)
     except DrivetrainError as error:
-        errors.print(f"error: {error}", markup=False)
+        errors.print(f"error: {error}")
         sys.exit(1)
     except KeyboardInterrupt:
         errors.print("interrupted; run it again to go on")

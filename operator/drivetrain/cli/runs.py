@@ -10,22 +10,20 @@ from drivetrain.cli.loops import Loop
 from drivetrain.cli.tree import run_state
 from drivetrain.cli.wording import STYLES, ago, number
 
+WHY_WIDTH = 30
+"""The only column that is wrapped is not narrower."""
+
 
 def runs_table(loops: Sequence[Loop], now: datetime, *, namespaced: bool = False) -> Table:
     """The runs of all loops, newest first within each; `namespaced` adds the namespace."""
-    table = Table(box=None, pad_edge=False, header_style="")
-    for heading in (("NAMESPACE",) if namespaced else ()) + (
-        *("NAME", "PROJECT", "CAUSE", "STATE", "STAGE", "VERSION", "ATTEMPT", "GPU-H", "AGE"),
-    ):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("WHY")
+    headings = ("NAME", "PROJECT", "CAUSE", "STATE", "STAGE", "VERSION", "ATTEMPT", "GPU-H", "AGE", "WHY")
+    rows: list[tuple[Text | str, ...]] = []
     for loop in loops:
         summaries = {each.name: each for each in loop.project.status.runs} if loop.project else {}
         for run in loop.runs:
             status, stands = run.status, run_state(run, summaries.get(run.metadata.name))
             busy = stands.tone == "busy" and status.stage
-            table.add_row(
-                *((loop.namespace,) if namespaced else ()),
+            row = (
                 run.metadata.name,
                 loop.name,
                 run.spec.trigger.cause,
@@ -37,4 +35,11 @@ def runs_table(loops: Sequence[Loop], now: datetime, *, namespaced: bool = False
                 ago(run.metadata.creation_timestamp, now),
                 status.why,
             )
+            rows.append((loop.namespace, *row) if namespaced else row)
+    table = Table(box=None, pad_edge=False, header_style="")
+    for *cells, heading in zip(*rows, ("NAMESPACE", *headings) if namespaced else headings, strict=True):
+        widest = max(len(cell) for cell in (heading, *cells))
+        table.add_column(heading, min_width=WHY_WIDTH if heading == "WHY" else widest, overflow="fold")
+    for each in rows:
+        table.add_row(*each)
     return table

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Group, RenderableType
+from rich.text import Text
 
 from drivetrain.api.errors import UnavailableError
 from drivetrain.cli.application import (
@@ -21,6 +22,7 @@ from drivetrain.cli.application import (
     output,
     projects,
     stores,
+    verbatim,
 )
 from drivetrain.cli.printing import Format
 
@@ -89,6 +91,7 @@ def runs(
 ) -> None:
     """List training runs, newest first, with what became of each."""
     from drivetrain.api.kinds import TRAINING_RUN
+    from drivetrain.cli.fitting import Fitted
     from drivetrain.cli.loops import read
     from drivetrain.cli.printing import objects
     from drivetrain.cli.runs import runs_table
@@ -96,11 +99,11 @@ def runs(
     found = read(connected(kubeconfig, context, namespace).session, project, everywhere=everywhere)
     if form is not None:
         own = [each for each in found.documents if each.get("kind") == TRAINING_RUN.kind]
-        output.print(objects(own, form), markup=False)
+        verbatim(objects(own, form))
     elif not any(loop.runs for loop in found.loops):
         errors.print("There are no training runs.")
     else:
-        output.print(runs_table(found.loops, now(), namespaced=everywhere))
+        output.print(Fitted(runs_table(found.loops, now(), namespaced=everywhere)))
 
 
 @app.command("logs")
@@ -124,44 +127,49 @@ def logs(
     connection = connected(kubeconfig, context, namespace)
     transcripts = Transcripts(connection.session, stores(connection), connection.local)
     for line in transcripts.of(name, lines=lines, follow=follow):
-        output.print(line, markup=False)
+        verbatim(line)
 
 
 def _print_objects(session: "Session", project: str | None, *, everywhere: bool, form: Format) -> None:
     from drivetrain.cli.loops import read
     from drivetrain.cli.printing import objects
 
-    output.print(objects(read(session, project, everywhere=everywhere).documents, form), markup=False)
+    verbatim(objects(read(session, project, everywhere=everywhere).documents, form))
 
 
 def _trees(session: "Session", project: str | None, *, everywhere: bool) -> RenderableType:
+    from drivetrain.cli.fitting import Fitted
     from drivetrain.cli.loops import read
     from drivetrain.cli.tree import loop_tree
 
     found = read(session, project, everywhere=everywhere)
     if not found.loops:
         where = "any namespace" if everywhere else f"namespace {session.namespace}"
-        return f"There is no project in {where}. Apply one: kubectl apply -f project.yaml"
-    return Group(*(loop_tree(loop, now(), namespaced=everywhere) for loop in found.loops))
+        return Text(f"There is no project in {where}. Apply one: kubectl apply -f project.yaml")
+    return Fitted(Group(*(loop_tree(loop, now(), namespaced=everywhere) for loop in found.loops)))
 
 
 def _watch(session: "Session", project: str | None, *, everywhere: bool) -> None:
     """Redraws on a terminal; elsewhere prints the tree each time that it has changed."""
+
+    def seen() -> RenderableType:
+        try:
+            return _trees(session, project, everywhere=everywhere)
+        except UnavailableError as error:  # whoever watches wants to go on watching when it is back
+            return Text(str(error))
+
     if not output.is_terminal:
         shown = ""
         while True:
             with output.capture() as captured:
-                output.print(_trees(session, project, everywhere=everywhere))
+                output.print(seen())
             if captured.get() != shown:
                 shown = captured.get()
-                output.print(shown, markup=False)
+                verbatim(shown)
             time.sleep(WATCH_SECONDS)
     from rich.live import Live
 
     with Live(console=output, auto_refresh=False, screen=False) as live:
         while True:
-            try:
-                live.update(_trees(session, project, everywhere=everywhere), refresh=True)
-            except UnavailableError as error:  # whoever watches wants to go on watching when it is back
-                live.update(str(error), refresh=True)
+            live.update(seen(), refresh=True)
             time.sleep(WATCH_SECONDS)

@@ -7,7 +7,8 @@ from rich.console import Console, RenderableType
 from drivetrain.api.kinds import DEPLOYMENT, DRIVETRAIN_PROJECT, TRAINING_RUN
 from drivetrain.api.ledger import ProjectLedger
 from drivetrain.api.v1alpha1.project import VersionReference
-from drivetrain.cli.loops import loops, read
+from drivetrain.cli.fitting import Fitted
+from drivetrain.cli.loops import Loop, loops, read
 from drivetrain.cli.runs import runs_table
 from drivetrain.cli.tree import loop_tree
 from tests.support.bench import Bench, RunBench, ServingBench
@@ -17,10 +18,10 @@ from tests.unit.cli.person import Person
 VERSION = VersionReference(version="1", digest="a" * 64, run="shop-1")
 
 
-def shown(view: RenderableType) -> str:
-    """The view as a file would get it."""
-    console = Console(file=io.StringIO(), width=160, soft_wrap=True)
-    console.print(view)
+def shown(view: RenderableType, *, terminal: bool = False, width: int = 80) -> str:
+    """The view as a file would get it, or a terminal without colours."""
+    console = Console(file=io.StringIO(), width=width, soft_wrap=True, force_terminal=terminal, color_system=None)
+    console.print(Fitted(view))
     file = console.file
     assert isinstance(file, io.StringIO)
     return file.getvalue()
@@ -101,6 +102,39 @@ def test_the_table_of_runs_says_why_one_waits() -> None:
     told = shown(runs_table(read(Person(bench)).loops, bench.now))
     assert "shop-1" in told
     assert "Kueue has not seen the RayJob yet" in told
+
+
+def waiting(why: str) -> tuple[Loop, ...]:
+    run = a_run("orange-juice-12").with_field("status", {"why": why})
+    return loops([a_project().document(), run.document()])
+
+
+WHY = "Kueue waits: " + "2 more nvidia.com/gpu are needed, " * 6 + "of which none is free"
+
+
+def test_a_pipe_gets_every_line_whole() -> None:
+    (loop,) = waiting(WHY)
+    now = RunBench().now
+    assert f"why: {WHY}\n" in shown(loop_tree(loop, now))
+    heading, row = shown(runs_table([loop], now)).splitlines()
+    assert row.split()[0] == "orange-juice-12"
+    assert row.rstrip().endswith(WHY)
+    assert heading.index("STATE") == row.index("Unseen")
+
+
+def test_a_terminal_gets_long_lines_wrapped_and_nothing_cut() -> None:
+    (loop,) = waiting(WHY)
+    now = RunBench().now
+    for view, width in ((loop_tree(loop, now), 60), (runs_table([loop], now), 120)):
+        lines = shown(view, terminal=True, width=width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert [word for word in " ".join(lines).split() if word in WHY.split()] == WHY.split()
+
+
+def test_a_terminal_without_room_for_the_columns_wraps_the_lines_itself() -> None:
+    loops_ = waiting(WHY)
+    told = runs_table(loops_, RunBench().now)
+    assert shown(told, terminal=True, width=40) == shown(told)
 
 
 def test_without_a_terminal_there_are_no_escape_sequences() -> None:
