@@ -21,6 +21,8 @@ SKEW_WARN = timedelta(seconds=5)
 SKEW_FAIL = timedelta(minutes=5)
 """S3 refuses signatures that are 15 minutes off; tokens and certificates suffer before."""
 GPU = "nvidia.com/gpu"
+SUBJECT_WIDTH = len("CRD drivetraindeployments")
+"""Of the longest subject but for long names of queues and projects: lines are shown before all are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +35,13 @@ class Check:
     remedy: str = ""
 
 
-def report(checks: Sequence[Check]) -> Text:
-    """All checks, a line each, with what to do below those that need it."""
+def report(check: Check) -> Text:
+    """A check in a line, with what to do below it where that is needed."""
     told = Text()
-    width = max((len(check.subject) for check in checks), default=0)
-    for check in checks:
-        told.append(f"{check.level:4}", style=STYLES[check.level])
-        told.append(f"  {check.subject:{width}}  {check.told}\n")
-        if check.remedy and check.level != "ok":
-            told.append(f"      {'':{width}}  {check.remedy}\n", style="dim")
+    told.append(f"{check.level:4}", style=STYLES[check.level])
+    told.append(f"  {check.subject:{SUBJECT_WIDTH}}  {check.told}")
+    if check.remedy and check.level != "ok":
+        told.append(f"\n      {'':{SUBJECT_WIDTH}}  {check.remedy}", style="dim")
     return told
 
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from drivetrain.api.crds import crds
 from drivetrain.api.documents import Document, name_of, text
-from drivetrain.api.errors import StoreError
+from drivetrain.api.errors import StoreError, UnavailableError
 from drivetrain.api.image import VERSION
 from drivetrain.api.kinds import (
     CLUSTER_QUEUE,
@@ -154,21 +154,29 @@ class Examination:
         served = newest or self.session.serves(WORKLOAD_V1BETA1)
         runs = self._permitted.all(TRAINING_RUN, namespace=self.session.namespace) or ()
         named = sorted({text(run, "spec", "queue", "name") for run in runs} - {""})
-        visible = served and self.session.serves(PENDING_WORKLOADS)
+        visible = served and self._visible()
         manager = self._deployment({"app.kubernetes.io/name": "kueue"}, "kueue-controller-manager") if served else None
         yield diagnosis.kueue(served, visible, manager, named)
         if not served:
             return
         local, pool = (LOCAL_QUEUE, CLUSTER_QUEUE) if newest else (LOCAL_QUEUE_V1BETA1, CLUSTER_QUEUE_V1BETA1)
-        queues = self._permitted.all(local, namespace=self.session.namespace)
+        permitted = self._permitted
+        queues = permitted.all(local, namespace=self.session.namespace)
         if queues is None:
-            yield Check("queues", "warn", "you may not list LocalQueues of this namespace")
-        for missing in (name for name in named if name not in map(name_of, queues or ())):
+            yield Check("queues", "warn", permitted.unread[0])
+            return
+        for missing in (name for name in named if name not in map(name_of, queues)):
             remedy = "Create the LocalQueue, or name another one."
             yield Check(f"queue {missing}", "fail", "runs name it, and it does not exist", remedy)
-        for each in queues or ():
-            found = self._permitted.one(Ref(pool, "", text(each, "spec", "clusterQueue")))
+        for each in queues:
+            found = permitted.one(Ref(pool, "", text(each, "spec", "clusterQueue")))
             yield diagnosis.queue(each, found[0] if found else None, readable=found is not None)
+
+    def _visible(self) -> bool:
+        try:
+            return self.session.serves(PENDING_WORKLOADS)
+        except UnavailableError:  # the API server knows of it, and Kueue's own is down
+            return False
 
     def _namespace(self) -> Check:
         found = self._permitted.one(Ref(NAMESPACE, "", self.session.namespace))

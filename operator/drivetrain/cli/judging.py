@@ -125,7 +125,7 @@ def doctor(
 
     It writes and removes one small object in each store. Exit code 1 when a check fails.
     """
-    from drivetrain.cli.diagnosis import report
+    from drivetrain.cli.diagnosis import Check, report
     from drivetrain.cli.examination import Examination, failed, projects_of
     from drivetrain.cli.manifests import read
 
@@ -142,8 +142,10 @@ def doctor(
         mlflow=local.mlflow if local else None,
         local=local is not None,
     )
-    checks = tuple(examination.checks())
-    output.print(report(checks), end="")
+    checks: list[Check] = []
+    for check in examination.checks():  # shown as they come: what was seen is not lost to what fails later
+        checks.append(check)
+        output.print(report(check))
     if failed(checks):
         raise typer.Exit(1)
 

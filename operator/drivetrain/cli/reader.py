@@ -8,8 +8,14 @@ from typing import Protocol, TypeVar
 from pydantic import ValidationError
 
 from drivetrain.api.documents import Document, name_of
-from drivetrain.api.errors import DrivetrainError, ForbiddenError, InvalidSpecError, NotFoundError
-from drivetrain.api.kinds import EVENT, Kind, Ref
+from drivetrain.api.errors import (
+    DrivetrainError,
+    ForbiddenError,
+    InvalidSpecError,
+    NotFoundError,
+    UnavailableError,
+)
+from drivetrain.api.kinds import EVENT, GROUP, Kind, Ref
 from drivetrain.api.meta import Resource
 
 R = TypeVar("R", bound=Resource)
@@ -40,7 +46,11 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Permitted:
-    """Reads what may be read. None where it may not be, noted in `unread`; nothing where it is not there."""
+    """Reads what can be read. None where it cannot be, noted in `unread`; nothing where it is not there.
+
+    Raises UnavailableError for kinds of ours and of the core; others may fail alone, as where the Webhook that converts
+    them is down.
+    """
 
     reader: Reader
     unread: list[str] = field(default_factory=list)
@@ -51,6 +61,9 @@ class Permitted:
             found = self.reader.get(ref)
         except ForbiddenError:
             self._note(what or str(ref), "get", ref.kind, ref.namespace)
+            return None
+        except UnavailableError as error:
+            self._note_failure(what or str(ref), ref.kind, error)
             return None
         return () if found is None else (found,)
 
@@ -65,6 +78,9 @@ class Permitted:
         except ForbiddenError:
             self._note(what or kind.plural, "list", kind, namespace)
             return None
+        except UnavailableError as error:
+            self._note_failure(what or kind.plural, kind, error)
+            return None
 
     def events(self, namespace: str, uid: str) -> tuple[Document, ...]:
         """The events about an object, as far as they may be read."""
@@ -73,10 +89,20 @@ class Permitted:
         except ForbiddenError:
             self._note("events", "list", EVENT, namespace)
             return ()
+        except UnavailableError as error:
+            self._note_failure("events", EVENT, error)
+            return ()
 
     def _note(self, what: str, verb: str, kind: Kind, namespace: str) -> None:
         place = f" in namespace {namespace}" if namespace else ""
-        told = f"{what}: you may not {verb} {kind.plural}{place}"
+        self._add(f"{what}: you may not {verb} {kind.plural}{place}")
+
+    def _note_failure(self, what: str, kind: Kind, error: UnavailableError) -> None:
+        if kind.group in ("", GROUP):
+            raise error
+        self._add(f"{what}: {error.message}")
+
+    def _add(self, told: str) -> None:
         if told not in self.unread:
             self.unread.append(told)
 

@@ -4,8 +4,8 @@ import copy
 from collections.abc import Mapping, Sequence
 
 from drivetrain.api.documents import JSON, Document, labels_of, mapping, name_of, namespace_of, text
-from drivetrain.api.errors import ForbiddenError, NotFoundError, RejectedError
-from drivetrain.api.kinds import EVENT, KINDS, Kind, Ref, ref_of
+from drivetrain.api.errors import ForbiddenError, NotFoundError, RejectedError, UnavailableError
+from drivetrain.api.kinds import EVENT, KINDS, PENDING_WORKLOADS, Kind, Ref, ref_of
 from tests.support.bench import NAMESPACE, Bench
 from tests.support.defaults import defaulted
 from tests.support.fake_cluster import FakeCluster
@@ -23,11 +23,13 @@ class Person:
         *,
         others: Mapping[Kind, Sequence[Document]] | None = None,
         denied: Sequence[Kind | str] = (),
+        down: Sequence[Kind] = (),
         refuses: str = "",
     ) -> None:
         self._cluster = bench.cluster if isinstance(bench, Bench) else bench or FakeCluster()
         self._others = dict(others or {})
         self._denied = frozenset(denied)
+        self._down = frozenset(down)
         self._refuses = refuses
         self.tried: list[Document] = []
 
@@ -50,6 +52,8 @@ class Person:
         return tuple(each for each in self._others[kind] if wanted <= labels_of(each).items())
 
     def serves(self, kind: Kind) -> bool:
+        if kind == PENDING_WORKLOADS:  # the only one whose discovery is its own server's
+            self._check("discover", kind, "")
         return kind in KINDS or kind in self._others
 
     def events(self, namespace: str, uid: str) -> tuple[Document, ...]:
@@ -89,6 +93,8 @@ class Person:
     def _check(self, verb: str, kind: Kind, namespace: str) -> None:
         if kind in self._denied:
             raise ForbiddenError(f"may not {verb}", kind=kind.kind, namespace=namespace, name="", status=403)
+        if kind in self._down:
+            raise UnavailableError("its server is down", kind=kind.kind, namespace=namespace, name="", status=503)
 
 
 def _merged(live: Document, patch: Document) -> Document:

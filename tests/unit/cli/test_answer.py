@@ -7,7 +7,7 @@ import pytest
 
 from drivetrain.api.documents import Document, uid_of
 from drivetrain.api.dossier import Dossier, JobRecord
-from drivetrain.api.errors import DrivetrainError, StoreError
+from drivetrain.api.errors import DrivetrainError, StoreError, UnavailableError
 from drivetrain.api.kinds import CONFIG_MAP, DRIVETRAIN_PROJECT, EVENT, POD, RAY_JOB, TRAINING_RUN, WORKLOAD
 from drivetrain.api.layout import dossier as dossier_key
 from drivetrain.api.names import LEDGER_KEY, ledger_name, ray_job_name
@@ -124,6 +124,19 @@ def test_what_may_not_be_read_is_named_and_the_rest_is_told() -> None:
     assert "pods: you may not list pods in namespace default" in found
     assert "events: you may not list events in namespace default" in found
     assert "You may not read the Secret s3." in found
+
+
+def test_what_cannot_be_read_as_kueue_is_down_is_named_and_the_rest_is_told() -> None:
+    bench = queued()
+    found = told(bench, "shop-1", Person(bench, down=(WORKLOAD,)))
+    assert "workloads: Workload default/: its server is down (HTTP 503)" in found
+    assert "attempt 1, 1 of 3 attempts used" in found
+
+
+def test_an_api_server_in_trouble_is_no_answer_to_why() -> None:
+    bench = queued()
+    with pytest.raises(UnavailableError):
+        told(bench, "shop-1", Person(bench, down=(POD,)))
 
 
 def test_without_the_ledger_the_status_still_answers() -> None:
