@@ -25,11 +25,9 @@ def parse_decimal(text: object) -> Decimal:
     """The exact decimal written as `text`; floats are refused because 0.1 is not a tenth."""
     if isinstance(text, Decimal):
         return text
-    if isinstance(text, int) and not isinstance(text, bool):
+    if isinstance(text, str | int) and re.match(_DECIMAL_PATTERN, str(text)):
         return Decimal(text)
-    if isinstance(text, str) and re.match(_DECIMAL_PATTERN, text):
-        return Decimal(text)
-    raise ValueError(f"{text!r} is not a decimal in quotes, such as '1.69'")
+    raise ValueError(f"{text!r} is not a decimal in quotes, such as '1.69', of up to 15 digits and 12 behind the point")
 
 
 def format_decimal(value: Decimal) -> str:

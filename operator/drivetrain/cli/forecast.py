@@ -27,7 +27,6 @@ from drivetrain.cli import asks, cost, nodes, quota
 from drivetrain.cli.asks import Ask, Judgement
 from drivetrain.cli.changes import Change, changes
 from drivetrain.cli.foreign import CLUSTER_QUEUE_V1BETA1, LOCAL_QUEUE_V1BETA1, NODE
-from drivetrain.cli.manifests import read
 from drivetrain.cli.overlay import MODELS, Overlay, kubectl_patch, patched
 from drivetrain.cli.prediction import Prediction, predict
 from drivetrain.cli.reader import Permitted, Reader, parsed, understood
@@ -100,7 +99,7 @@ def planned_documents(files: Sequence[Path], namespace: str) -> tuple[tuple[Docu
         faults = "\n".join(map(str, (*verdict.unreadable, *verdict.findings)))
         raise DrivetrainError(f"the manifests are not valid.\n{faults}")
     # Through JSON: YAML has dates and keys that are no text, which no API server would ever see.
-    read_ = (json.loads(json.dumps(each.content, default=str)) for file in files for each in read(file))
+    read_ = (json.loads(json.dumps(each.content, default=str)) for each in verdict.manifests)
     found = [
         {**each, "metadata": {"namespace": namespace, **each["metadata"]}}
         for each in read_

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +23,9 @@ from drivetrain.cli.application import (
     verbatim,
 )
 from drivetrain.cli.printing import Rendering
+
+if TYPE_CHECKING:
+    from drivetrain.cli.manifests import Manifest
 
 RenderingOption = Annotated[Rendering | None, typer.Option("--output", "-o", help="Print it for a program.")]
 
@@ -47,20 +50,21 @@ def validate(
         errors.print(f"problems: {verdict.problems}; resources checked: {verdict.checked}")
         raise typer.Exit(1)
     output.print(f"{verdict.checked} resources are valid; {verdict.other} of other groups were not judged")
-    if live and not _validate_live(files, kubeconfig, context, namespace):
+    if live and not _validate_live(verdict.manifests, kubeconfig, context, namespace):
         raise typer.Exit(1)
 
 
-def _validate_live(files: Sequence[Path], kubeconfig: Path | None, context: str | None, namespace: str | None) -> bool:
+def _validate_live(
+    manifests: "Sequence[Manifest]", kubeconfig: Path | None, context: str | None, namespace: str | None
+) -> bool:
     from drivetrain.api.v1alpha1.dataset import SecretReference
     from drivetrain.cli.examination import projects_of
     from drivetrain.cli.keys import keys_of
     from drivetrain.cli.live import check_sources
-    from drivetrain.cli.manifests import read
 
     connection = connected(kubeconfig, context, namespace)
     session, well = connection.session, True
-    for project in projects_of([each.content for file in files for each in read(file)]):
+    for project in projects_of([each.content for each in manifests]):
         place = project.metadata.namespace or session.namespace
 
         def keys(secret: str, place: str = place) -> dict[str, str]:

@@ -11,7 +11,7 @@ from drivetrain.api.meta import Resource
 from drivetrain.api.v1alpha1.deployment import Deployment
 from drivetrain.api.v1alpha1.project import DrivetrainProject
 from drivetrain.api.v1alpha1.trainingrun import TrainingRun
-from drivetrain.cli.reader import Reader, existing, parsed
+from drivetrain.cli.reader import Reader, missing, parsed
 
 R = TypeVar("R", bound=Resource)
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -42,15 +42,13 @@ def read(reader: Reader, project: str | None = None, *, everywhere: bool = False
 
     Raises DrivetrainError when a project is named that does not exist, ClusterError.
     """
-    if project is not None:
-        existing(reader, DRIVETRAIN_PROJECT, project)
     namespace = "" if everywhere else None
-    documents = tuple(
-        document
-        for kind in (DRIVETRAIN_PROJECT, TRAINING_RUN, DEPLOYMENT)
-        for document in reader.list(kind, namespace=namespace)
-        if project is None or project == project_named(document)
-    )
+    projects = reader.list(DRIVETRAIN_PROJECT, namespace=namespace)
+    if project is not None and project not in map(name_of, projects):
+        place = "any namespace" if everywhere else f"namespace {reader.namespace}"
+        raise missing(DRIVETRAIN_PROJECT, project, place, map(name_of, projects))
+    others = (document for kind in (TRAINING_RUN, DEPLOYMENT) for document in reader.list(kind, namespace=namespace))
+    documents = tuple(each for each in (*projects, *others) if project is None or project == project_named(each))
     return Found(documents, loops(documents))
 
 

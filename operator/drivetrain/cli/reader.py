@@ -1,6 +1,6 @@
 """What commands read through: a person's session with a cluster, or a test's."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -133,8 +133,11 @@ def existing(reader: Reader, kind: Kind, name: str) -> Document:
     """The object of that name in the reader's namespace. Raises DrivetrainError that names those that exist."""
     found = reader.get(Ref(kind, reader.namespace, name))
     if found is None:
-        known = ", ".join(map(name_of, reader.list(kind))) or "none"
-        raise DrivetrainError(
-            f"There is no {kind.kind} {name} in namespace {reader.namespace}.", remedy=f"There are: {known}."
-        )
+        raise missing(kind, name, f"namespace {reader.namespace}", map(name_of, reader.list(kind)))
     return found
+
+
+def missing(kind: Kind, name: str, place: str, known: Iterable[str]) -> DrivetrainError:
+    """The error of a name that is not there, with those that are."""
+    there = ", ".join(sorted(set(known))) or "none"
+    return DrivetrainError(f"There is no {kind.kind} {name} in {place}.", remedy=f"There are: {there}.")

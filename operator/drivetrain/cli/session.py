@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import urllib3
+import yaml
 from kubernetes import client, config
 from kubernetes.config.config_exception import ConfigException
 
@@ -69,6 +70,12 @@ class Session:
             raise DrivetrainError(
                 f"No cluster to talk to: {str(error).rstrip('.')}.",
                 remedy="Run `drivetrain up`, or name a kubeconfig with --kubeconfig or KUBECONFIG.",
+            ) from error
+        except (OSError, yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError) as error:
+            # The client reads the file without looking at what it holds.
+            raise DrivetrainError(
+                f"The kubeconfig{f' {file}' if file else ''} cannot be read: {' '.join(str(error).split())}.",
+                remedy="Name another one with --kubeconfig or KUBECONFIG, or correct it.",
             ) from error
         chosen = next((entry for entry in contexts if entry["name"] == context), active)
         return cls(api, namespace or chosen["context"].get("namespace") or "default", timeout)

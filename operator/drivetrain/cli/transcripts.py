@@ -61,14 +61,13 @@ class Transcripts:
         """The log of a run or a Deployment; of a project, that of its newest run. Raises DrivetrainError."""
         subject = self._subject(name)
         run = text(subject, "kind") == TRAINING_RUN.kind
-        label = RUN_UID_LABEL if run else OWNER_UID_LABEL
-        pods = self.session.list(POD, {label: uid_of(subject)}, namespace=namespace_of(subject))
         if run and self.local is not None:
             yield from self._of_ray(subject, self.local, lines, follow=follow)
             return
-        voices = speakers(pods)
+        label = RUN_UID_LABEL if run else OWNER_UID_LABEL
         told = False
         try:
+            voices = speakers(self.session.list(POD, {label: uid_of(subject)}, namespace=namespace_of(subject)))
             for line in self._spoken(voices, lines=lines, follow=follow):
                 told = True
                 yield line
@@ -76,7 +75,10 @@ class Transcripts:
             if not run or told:
                 raise
             yield f"# {error}"
-        if run and not told:
+            voices = ()
+        if voices and not told:
+            yield f"# {', '.join(voice.pod.name for voice in voices)} has written nothing yet"
+        elif run and not told:
             with understood(f"What is kept of {name}"):
                 yield from self._kept(subject, lines)
         elif not voices:

@@ -42,6 +42,8 @@ class Verdict:
     findings: tuple[Finding, ...]
     unreadable: tuple[str, ...] = ()
     """Why a file, or the rest of it, was not checked."""
+    manifests: tuple[Manifest, ...] = ()
+    """What was read, for whoever goes on with it: a pipe can be read once only."""
 
     @property
     def problems(self) -> int:
@@ -84,7 +86,7 @@ def validate(paths: Sequence[Path]) -> Verdict:
                 cause = f"Deployment {first} serves project {item.spec.project} already."
                 findings += located(manifest, (Problem("spec.project", cause, "Delete one of the two."),))
     findings.sort(key=lambda finding: (str(finding.path), finding.line))
-    return Verdict(len(ours), len(manifests) - len(ours), tuple(findings), tuple(unreadable))
+    return Verdict(len(ours), len(manifests) - len(ours), tuple(findings), tuple(unreadable), tuple(manifests))
 
 
 def _problems(item: Known, projects: dict[tuple[str, str], DrivetrainProject]) -> tuple[Problem, ...]:

@@ -8,11 +8,13 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from drivetrain.api.documents import Document
+from drivetrain.api.errors import DrivetrainError
 from drivetrain.cli.application import ORDER
 from drivetrain.cli.connection import Asked, connect
 from drivetrain.cli.main import app
 from drivetrain.cli.printing import Format, objects
 from drivetrain.cli.reference import reference
+from drivetrain.cli.session import Session
 from tests.support.builders import a_deployment, a_project
 
 ROOT = Path(__file__).parents[3]
@@ -50,10 +52,19 @@ def test_a_wrong_command_line_is_exit_code_2() -> None:
 
 def test_no_cluster_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    from drivetrain.api.errors import DrivetrainError
-
     with pytest.raises(DrivetrainError, match="Run `drivetrain up`"):
         connect(Asked(tmp_path / "absent"), program="drivetrain", environment={})
+
+
+@pytest.mark.parametrize(
+    "written", ["a: [", "hello", "[1]", "clusters: 5\ncontexts: [{name: a, context: {cluster: a}}]"]
+)
+def test_a_kubeconfig_that_is_none_is_named_with_what_to_do(tmp_path: Path, written: str) -> None:
+    file = tmp_path / "kubeconfig"
+    file.write_text(f"{written}\n")
+    for path in (file, tmp_path):
+        with pytest.raises(DrivetrainError, match=rf"{path}.*--kubeconfig"):
+            Session.open(kubeconfig=path)
 
 
 def test_objects_are_printed_as_kubectl_does() -> None:

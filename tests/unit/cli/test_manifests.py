@@ -59,6 +59,32 @@ def test_broken_yaml_is_named_with_line_and_column(tmp_path: Path) -> None:
         list(read(path))
 
 
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        pytest.param("a: 1\nb: M\u00fcnchen\n".encode("latin-1"), r":2: this is not UTF-8.*Save", id="Latin-1"),
+        pytest.param("a: 1\n".encode("utf-16"), r":1: this is not UTF-8.*Save", id="UTF-16"),
+        pytest.param(b"a: 1\nb: x\x07\n", r":2: the character U\+0007 .*Remove", id="a control character"),
+        pytest.param(b"a: 1\nb:\n- c: 2024-02-30\n", r":3:6: day is out of range.*Correct", id="an impossible date"),
+    ],
+)
+def test_what_is_no_text_or_means_nothing_is_named_with_its_line(tmp_path: Path, written: bytes, told: str) -> None:
+    path = tmp_path / "project.yaml"
+    path.write_bytes(written)
+    with pytest.raises(ManifestError, match=told):
+        list(read(path))
+
+
+def test_the_items_of_a_list_are_documents_with_their_own_lines(tmp_path: Path) -> None:
+    path = tmp_path / "list.yaml"
+    items = "".join("- " + TEXT.split("---", maxsplit=1)[0].replace("\n", "\n  ").rstrip() + "\n" for _ in range(2))
+    path.write_text(f"apiVersion: v1\nkind: List\nitems:\n{items}")
+    assert [(each.kind, each.line("spec.levers[0].step")) for each in read(path)] == [
+        ("DrivetrainProject", 10),
+        ("DrivetrainProject", 19),
+    ]
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"nowhere\.yaml: No such file"):
         list(read(tmp_path / "nowhere.yaml"))

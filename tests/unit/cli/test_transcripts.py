@@ -99,6 +99,19 @@ def test_who_may_not_read_pods_gets_the_dossier_and_is_told_why(tmp_path: Path) 
     assert told[-1] == "three"
 
 
+def test_who_may_not_list_pods_gets_the_dossier_and_is_told_why(tmp_path: Path) -> None:
+    bench = failed()
+    told = lines_of(Listener(bench, denied=(POD,)), store=kept(bench, tmp_path))
+    assert "may not list" in told[0]
+    assert told[-1] == "three"
+
+
+def test_a_pod_that_has_written_nothing_yet_is_named() -> None:
+    assert lines_of(Listener(with_pods("ray-job-submitter"))) == [
+        "# shop-1-a1-ray-job-submitter has written nothing yet"
+    ]
+
+
 def test_nothing_left_to_read_is_told_with_what_explains_it() -> None:
     with pytest.raises(DrivetrainError, match="dossier is out of reach"):
         lines_of(Listener(failed()))

@@ -2,8 +2,10 @@
 
 import io
 
+import pytest
 from rich.console import Console, RenderableType
 
+from drivetrain.api.errors import DrivetrainError
 from drivetrain.api.kinds import DEPLOYMENT, DRIVETRAIN_PROJECT, TRAINING_RUN
 from drivetrain.api.ledger import ProjectLedger
 from drivetrain.api.v1alpha1.project import VersionReference
@@ -94,6 +96,18 @@ def test_loops_of_several_namespaces_are_apart_and_in_order() -> None:
     found = loops(each.document() for each in (a_project("shop", "b"), a_project("shop", "a"), a_run("shop-1", "b")))
     assert [(loop.namespace, len(loop.runs)) for loop in found] == [("a", 0), ("b", 1)]
     assert "DrivetrainProject a/shop" in shown(loop_tree(found[0], RunBench().now, namespaced=True))
+
+
+def test_a_project_is_found_in_whatever_namespace_it_is_where_all_are_looked_at() -> None:
+    bench = Bench()
+    bench.cluster.put(a_project("till", "elsewhere").document())
+    bench.cluster.put(a_run("till-1", "elsewhere", project="till").document())
+    (loop,) = read(Person(bench), "till", everywhere=True).loops
+    assert (loop.namespace, [run.metadata.name for run in loop.runs]) == ("elsewhere", ["till-1"])
+    with pytest.raises(DrivetrainError, match=r"no DrivetrainProject till in namespace default.*There are: shop\."):
+        read(Person(bench), "till")
+    with pytest.raises(DrivetrainError, match=r"no DrivetrainProject tool in any namespace.*There are: shop, till\."):
+        read(Person(bench), "tool", everywhere=True)
 
 
 def test_the_table_of_runs_says_why_one_waits() -> None:

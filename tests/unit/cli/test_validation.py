@@ -1,13 +1,22 @@
 """`drivetrain validate`: every fault with its file and line, and nothing else."""
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import yaml
 from typer.testing import CliRunner
 
+from drivetrain.api.kinds import DRIVETRAIN_PROJECT
+from drivetrain.cli import judging
+from drivetrain.cli.loops import read
 from drivetrain.cli.main import app
+from drivetrain.cli.printing import Format, objects
 from drivetrain.cli.validation import validate
+from tests.support.bench import Bench
 from tests.support.builders import Manifest, a_deployment, a_project, a_run
+from tests.unit.cli.person import Person
 
 
 def written(path: Path, *manifests: Manifest) -> Path:
@@ -65,6 +74,39 @@ def test_a_file_that_is_no_yaml_hides_no_fault_of_another(tmp_path: Path) -> Non
     verdict = validate([broken, faulty])
     assert len(verdict.unreadable) == 1
     assert [finding.path for finding in verdict.findings] == [faulty]
+
+
+def test_what_status_prints_is_valid_as_a_file(tmp_path: Path) -> None:
+    bench = Bench()
+    bench.reconcile(DRIVETRAIN_PROJECT, "shop")
+    file = tmp_path / "status.yaml"
+    file.write_text(objects(read(Person(bench)).documents, Format.YAML))
+    verdict = validate([file])
+    assert (verdict.checked, verdict.problems) == (3, 0)
+
+
+def test_manifests_from_a_pipe_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass
+    class Connected:
+        session: Person
+        local: None = None
+
+    monkeypatch.setattr(judging, "connected", lambda *_: Connected(Person()))
+    missing = {"name": "visits", "uri": f"file://{tmp_path}/visits.csv", "format": "CSV"}
+    project = a_project().with_field("spec.data.sources", [missing]).document()
+    pipe, writer = os.pipe()
+    os.write(writer, yaml.safe_dump(project).encode())
+    os.close(writer)
+    result = CliRunner().invoke(app, ["validate", "--live", f"/dev/fd/{pipe}"])
+    os.close(pipe)
+    assert result.exit_code == 1
+    assert "shop: source visits: " in result.stdout
+
+
+def test_an_integer_with_more_digits_than_a_decimal_may_have_is_a_fault(tmp_path: Path) -> None:
+    lever = a_project().with_field("spec.levers[0].maximum", 10**30).with_field("spec.levers[0].step", 1)
+    (finding,) = validate([written(tmp_path / "a.yaml", lever.document())]).findings
+    assert str(finding.problem).startswith("spec.levers[0].maximum: 1000000000000000000000000000000 is not a decimal")
 
 
 def test_the_command_prints_a_line_a_fault_and_fails(tmp_path: Path) -> None:
