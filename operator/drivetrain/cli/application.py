@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from drivetrain.cli.printing import Rendering
+
 if TYPE_CHECKING:
     from drivetrain.api.v1alpha1.dataset import Store
     from drivetrain.cli.connection import Connection
@@ -122,5 +124,6 @@ KubeconfigOption = Annotated[
     Path | None,
     typer.Option("--kubeconfig", help="Kubeconfig; KUBECONFIG, else the environment of `drivetrain up`, when absent."),
 ]
+RenderingOption = Annotated[Rendering | None, typer.Option("--output", "-o", help="Print it for a program.")]
 FollowOption = Annotated[bool, typer.Option("--follow", "-f", help="Keep printing what is added.")]
 FilesArgument = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Manifest files.")]

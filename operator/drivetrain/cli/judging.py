@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from drivetrain.cli.application import (
     FilesArgument,
     KubeconfigOption,
     NamespaceOption,
+    RenderingOption,
     app,
     connected,
     errors,
@@ -22,12 +24,9 @@ from drivetrain.cli.application import (
     stores,
     verbatim,
 )
-from drivetrain.cli.printing import Rendering
 
 if TYPE_CHECKING:
     from drivetrain.cli.manifests import Manifest
-
-RenderingOption = Annotated[Rendering | None, typer.Option("--output", "-o", help="Print it for a program.")]
 
 
 @app.command("validate")
@@ -121,6 +120,7 @@ def doctor(
         Path | None,
         typer.Argument(metavar="FILE", help="Manifest whose store and MLflow are tried; the namespace's when absent."),
     ] = None,
+    form: RenderingOption = None,
     namespace: NamespaceOption = None,
     context: ContextOption = None,
     kubeconfig: KubeconfigOption = None,
@@ -132,6 +132,7 @@ def doctor(
     from drivetrain.cli.diagnosis import Check, report
     from drivetrain.cli.examination import Examination, failed, projects_of
     from drivetrain.cli.manifests import read
+    from drivetrain.cli.printing import document
 
     connection = connected(kubeconfig, context, namespace)
     local = connection.local
@@ -149,7 +150,10 @@ def doctor(
     checks: list[Check] = []
     for check in examination.checks():  # shown as they come: what was seen is not lost to what fails later
         checks.append(check)
-        output.print(report(check))
+        if form is None:
+            output.print(report(check))
+    if form is not None:
+        verbatim(document({"checks": [asdict(check) for check in checks]}, form))
     if failed(checks):
         raise typer.Exit(1)
 

@@ -28,8 +28,9 @@ talks to what kubectl talks to, and to that environment only where there is no `
 **Exit codes.** 0: it is done, or all is well. 1: it was refused, it failed, or a check failed; one line on stderr names
 cause and remedy. 2: the command line is wrong. 130: interrupted.
 
-**Output.** `-o json|yaml|name` prints objects as `kubectl get` does. Without a terminal nothing is coloured, and
-`status --watch` prints the tree each time that it has changed.
+**Output.** `-o json|yaml|name` prints objects as `kubectl get` does; `why`, `plan` and `doctor` print what they found
+with `-o json|yaml`. Without a terminal nothing is coloured, no line is cut or wrapped, and `status --watch` prints the
+tree each time that it has changed.
 
 **Completion.** `source <(drivetrain completion bash)`, or zsh, or `drivetrain completion fish | source`; names of
 objects are completed too. kubectl completes `kubectl drivetrain` through `kubectl_complete-drivetrain` on PATH.

@@ -1,6 +1,7 @@
 """Commands that show how the loop stands and why: status, why, runs, logs."""
 
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,7 @@ from drivetrain.cli.application import (
     FollowOption,
     KubeconfigOption,
     NamespaceOption,
+    RenderingOption,
     app,
     connected,
     errors,
@@ -64,6 +66,7 @@ def why(
         str,
         typer.Argument(metavar="NAME", help="Project, run or Deployment; dtr/NAME picks.", autocompletion=everything),
     ],
+    form: RenderingOption = None,
     namespace: NamespaceOption = None,
     context: ContextOption = None,
     kubeconfig: KubeconfigOption = None,
@@ -71,12 +74,18 @@ def why(
     """Say what an object waits for or why it failed, from status, ledger, Kueue, Pods, events and the dossier."""
     from drivetrain.cli.answer import answer
     from drivetrain.cli.inquiry import investigate, subjects
+    from drivetrain.cli.printing import document
 
     connection = connected(kubeconfig, context, namespace)
-    for index, subject in enumerate(subjects(connection.session, name)):
+    found = subjects(connection.session, name)
+    answers = (answer(investigate(connection.session, each, stores(connection)), now()) for each in found)
+    if form is not None:
+        verbatim(document({"answers": [asdict(each) for each in answers]}, form))
+        return
+    for index, each in enumerate(answers):
         if index:
             output.print()
-        output.print(answer(investigate(connection.session, subject, stores(connection)), now()).text())
+        output.print(each.text())
 
 
 @app.command("runs")

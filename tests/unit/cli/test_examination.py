@@ -1,5 +1,6 @@
 """`drivetrain doctor`: what it sees of a cluster in bad moments."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -62,12 +63,22 @@ def test_a_queue_that_a_run_names_and_nobody_made_fails() -> None:
     assert seen(RunBench(queue={"name": "gpu-pool"}))["queue gpu-pool"].level == "fail"
 
 
-def test_checks_are_shown_before_one_fails_to_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    @dataclass
-    class Connected:
-        session: Visitor
-        local: None = None
+@dataclass
+class Connected:
+    """A person's session, as commands get it."""
 
+    session: Visitor
+    local: None = None
+
+
+def test_checks_are_printed_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "connected", lambda *_: Connected(visitor(RunBench(queue={"name": "gpu-pool"}))))
+    result = CliRunner().invoke(app, ["doctor", "-o", "json"])
+    levels = {check["subject"]: check["level"] for check in json.loads(result.stdout)["checks"]}
+    assert (result.exit_code, levels["Kubernetes"], levels["Kueue"]) == (1, "ok", "fail")
+
+
+def test_checks_are_shown_before_one_fails_to_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judging, "connected", lambda *_: Connected(visitor(Bench(), TRAINING_RUN)))
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 1

@@ -61,6 +61,12 @@ def test_strings_of_objects_are_written_as_they_are(
     assert parse(told)["items"][0]["status"]["why"] == ODD  # type: ignore[index, call-overload]  # a test's JSON
 
 
+def test_an_answer_is_printed_for_programs(command: Command) -> None:
+    code, told = command(Person(RunBench()), "why", "shop-1", "-o", "json")
+    (answer,) = json.loads(told)["answers"]
+    assert (code, answer["head"]) == (0, "TrainingRun shop-1: was not looked at yet")
+
+
 def test_what_the_operator_wrote_is_neither_markup_nor_an_emoji(command: Command) -> None:
     bench = RunBench()
     bench.set_status(TRAINING_RUN, "shop-1", why="train.py:100: [bold]")

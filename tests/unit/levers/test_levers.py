@@ -39,7 +39,7 @@ def test_an_action_is_supported_when_each_of_its_values_is() -> None:
     grid = ActionGrid.of((PRICE, CHANNEL))
     price, channel = grid.columns["price"][0], grid.columns["channel"][0]
     found = grid.supported({"price": (str(price),), "channel": (str(channel),)})
-    assert [grid.action(index) for index in np.flatnonzero(found)] == [{"price": price, "channel": channel}]
+    assert [grid.action(int(index)) for index in np.flatnonzero(found)] == [{"price": price, "channel": channel}]
     assert grid.supported({"price": ()}).sum() == 0
     assert grid.supported({}).all()
 
