@@ -26,6 +26,7 @@ from drivetrain.cli.application import (
     stores,
     verbatim,
 )
+from drivetrain.cli.fitting import Fitted
 from drivetrain.cli.printing import Format
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def status(
     elif watch:
         _watch(session, project, everywhere=everywhere)
     else:
-        output.print(_trees(session, project, everywhere=everywhere))
+        output.print(Fitted(_trees(session, project, everywhere=everywhere)))
 
 
 @app.command("why")
@@ -100,7 +101,6 @@ def runs(
 ) -> None:
     """List training runs, newest first, with what became of each."""
     from drivetrain.api.kinds import TRAINING_RUN
-    from drivetrain.cli.fitting import Fitted
     from drivetrain.cli.loops import read
     from drivetrain.cli.printing import objects
     from drivetrain.cli.runs import runs_table
@@ -147,7 +147,6 @@ def _print_objects(session: "Session", project: str | None, *, everywhere: bool,
 
 
 def _trees(session: "Session", project: str | None, *, everywhere: bool) -> RenderableType:
-    from drivetrain.cli.fitting import Fitted
     from drivetrain.cli.loops import read
     from drivetrain.cli.tree import loop_tree
 
@@ -155,7 +154,7 @@ def _trees(session: "Session", project: str | None, *, everywhere: bool) -> Rend
     if not found.loops:
         where = "any namespace" if everywhere else f"namespace {session.namespace}"
         return Text(f"There is no project in {where}. Apply one: kubectl apply -f project.yaml")
-    return Fitted(Group(*(loop_tree(loop, now(), namespaced=everywhere) for loop in found.loops)))
+    return Group(*(loop_tree(loop, now(), namespaced=everywhere) for loop in found.loops))
 
 
 def _watch(session: "Session", project: str | None, *, everywhere: bool) -> None:
@@ -171,7 +170,7 @@ def _watch(session: "Session", project: str | None, *, everywhere: bool) -> None
         shown = ""
         while True:
             with output.capture() as captured:
-                output.print(seen())
+                output.print(Fitted(seen()))
             if captured.get() != shown:
                 shown = captured.get()
                 verbatim(shown)
@@ -180,5 +179,5 @@ def _watch(session: "Session", project: str | None, *, everywhere: bool) -> None
 
     with Live(console=output, auto_refresh=False, screen=False) as live:
         while True:
-            live.update(seen(), refresh=True)
+            live.update(Fitted(seen()), refresh=True)
             time.sleep(WATCH_SECONDS)
