@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from drivetrain.api.documents import Document, text
+from drivetrain.api.documents import Document, labels_of, name_of, text, uid_of
 from drivetrain.api.errors import ClusterError, DrivetrainError, ForbiddenError, NotFoundError
 from drivetrain.api.kinds import (
     CLUSTER_QUEUE,
@@ -15,11 +15,17 @@ from drivetrain.api.kinds import (
     GROUP,
     LOCAL_QUEUE,
     POD,
+    RAY_JOB,
+    RAY_SERVICE,
     SECRET,
     TRAINING_RUN,
+    WORKLOAD,
+    WORKLOAD_V1BETA1,
+    Kind,
     Ref,
     ref_of,
 )
+from drivetrain.api.names import OWNER_UID_LABEL, RUN_UID_LABEL
 from drivetrain.api.v1alpha1.deployment import Deployment
 from drivetrain.api.v1alpha1.project import DrivetrainProject
 from drivetrain.api.v1alpha1.trainingrun import TrainingRun
@@ -32,6 +38,7 @@ from drivetrain.cli.prediction import Prediction, predict
 from drivetrain.cli.reader import Permitted, Reader, parsed, understood
 from drivetrain.cli.tree import state_of
 from drivetrain.cli.validation import validate
+from drivetrain.controller.cluster.observation import JOB_UID_LABEL
 from drivetrain.controller.manifests.settings import Settings
 
 Resource = DrivetrainProject | TrainingRun | Deployment
@@ -129,7 +136,8 @@ def forecast(
     with understood("What the operator keeps"):
         prediction = predict(overlay, [each.ref for each in planned], settings)
     permitted = Permitted(session, [*unread, *overlay.unread])
-    survey = _Survey(session, permitted, has_nodes)
+    replaced = {labels_of(each).get(OWNER_UID_LABEL) for each in prediction.created if ref_of(each).kind == RAY_SERVICE}
+    survey = _Survey(session, permitted, has_nodes, replaced)
     priced = tuple(survey.priced(each) for each in _working(prediction, {each.ref for each in planned}))
     waits = (*_waits(prediction), *survey.missing_secrets(documents))
     return Forecast(planned, prediction, priced, waits, tuple(permitted.unread), other)
@@ -194,6 +202,8 @@ class _Survey:
     session: Session
     permitted: Permitted
     has_nodes: bool
+    replaced: Collection[str | None]
+    """Uids of the endpoints that get another cluster, beside which the old one goes on until it serves."""
     _nodes: tuple[tuple[Document, ...] | None, tuple[Document, ...] | None] | None = None
 
     def priced(self, resource: TrainingRun | Deployment) -> Priced:
@@ -202,9 +212,9 @@ class _Survey:
         if isinstance(resource, Deployment):
             ask = asks.of_serving(subject, resource.spec)
             held = f"{24 * ask.gpus} GPU-hours a day: {ask.gpus} GPUs for as long as it serves"
-            return Priced(ask, self._placed(ask), (held if ask.gpus else "0 GPU-hours: it asks for no GPU",))
+            return Priced(ask, self._placed(ask, resource), (held if ask.gpus else "0 GPU-hours: it asks for no GPU",))
         ask = asks.of_run(subject, resource.spec)
-        judged = (*self._queued(ask, resource.metadata.namespace), *self._placed(ask))
+        judged = (*self._queued(ask, resource), *self._placed(ask, resource))
         return Priced(ask, judged, cost.of_run(ask, resource.spec.deadline, self._earlier(resource)).lines())
 
     def missing_secrets(self, documents: Sequence[Document]) -> Iterator[str]:
@@ -216,13 +226,15 @@ class _Survey:
                 yield f"Secret {name} is not in namespace {namespace}: Pods wait until it is"
 
     def _earlier(self, run: TrainingRun) -> tuple[TrainingRun, ...]:
-        found = self.permitted.all(TRAINING_RUN, namespace=run.metadata.namespace, what="what earlier runs cost") or ()
-        return tuple(parsed(TrainingRun, each) for each in found if text(each, "spec", "project") == run.spec.project)
+        own = run.metadata
+        found = self.permitted.all(TRAINING_RUN, namespace=own.namespace, what="what earlier runs cost") or ()
+        others = [each for each in found if text(each, "spec", "project") == run.spec.project]
+        return tuple(parsed(TrainingRun, each) for each in others if name_of(each) != own.name)
 
-    def _queued(self, ask: Ask, namespace: str) -> tuple[Judgement, ...]:
+    def _queued(self, ask: Ask, run: TrainingRun) -> tuple[Judgement, ...]:
         if ask.queue is None:
             return ()
-        name = ask.queue.name
+        name, namespace = ask.queue.name, run.metadata.namespace
         newest = self.session.serves(LOCAL_QUEUE)
         if not newest and not self.session.serves(LOCAL_QUEUE_V1BETA1):
             return (Judgement("unknown", f"queue {name}: Kueue is not installed, so the run starts without it"),)
@@ -239,9 +251,19 @@ class _Survey:
             return (Judgement("unknown" if pools is None else "never", f"queue {name}: ClusterQueue {named}: {why}"),)
         cohort = quota.cohort_of(pools[0])
         others = self.permitted.all(pool, namespace="", what=f"cohort {cohort}") if cohort else ()
-        return quota.quota(ask, queues[0], pools[0], [each for each in others or () if quota.cohort_of(each) == cohort])
+        sharing = [each for each in others or () if quota.cohort_of(each) == cohort]
+        own = self._workloads(run, WORKLOAD if newest else WORKLOAD_V1BETA1)
+        return quota.quota(ask, queues[0], pools[0], sharing, own)
 
-    def _placed(self, ask: Ask) -> tuple[Judgement, ...]:
+    def _workloads(self, run: TrainingRun, kind: Kind) -> tuple[Document, ...]:
+        """What Kueue keeps of the run."""
+        place, what = run.metadata.namespace, f"what quota {run.metadata.name} holds itself"
+        labels = {RUN_UID_LABEL: run.metadata.uid}
+        jobs = self.permitted.all(RAY_JOB, labels, namespace=place, what=what) or ()
+        found = (self.permitted.all(kind, {JOB_UID_LABEL: uid_of(job)}, namespace=place, what=what) for job in jobs)
+        return tuple(each for workloads in found for each in workloads or ())
+
+    def _placed(self, ask: Ask, resource: TrainingRun | Deployment) -> tuple[Judgement, ...]:
         if not self.has_nodes:
             return ()
         if self._nodes is None:
@@ -251,6 +273,9 @@ class _Survey:
             )
             self._nodes = found, pods
         there, running = self._nodes
+        uid = resource.metadata.uid
+        if running is not None and uid not in self.replaced:
+            running = tuple(each for each in running if labels_of(each).get(OWNER_UID_LABEL) != uid)
         return nodes.nodes(ask, there, running) if there is not None else ()
 
 

@@ -1,10 +1,11 @@
 """Whether a queue admits what is asked, resource by resource."""
 
+from collections.abc import Mapping
 from decimal import Decimal
 
 import pytest
 
-from drivetrain.api.documents import JSON, Document
+from drivetrain.api.documents import JSON, Document, documents
 from drivetrain.cli.asks import Ask, described, of_run, of_serving, quantity, worst
 from drivetrain.cli.quota import quota
 from tests.support.builders import a_deployment, a_run
@@ -88,6 +89,92 @@ def test_a_cohort_that_may_not_be_read_is_not_known() -> None:
 def test_the_flavor_with_room_decides() -> None:
     assert worst(each.level for each in quota(an_ask(), QUEUE, pool(used=4))) == "waits"
     assert worst(each.level for each in quota(an_ask(), QUEUE, pool(used=4, spot=True))) == "fits"
+
+
+def flavored(**flavors: Mapping[str, int]) -> Document:
+    """A ClusterQueue with such flavors."""
+    covered = ("cpu", "memory", "nvidia.com/gpu")
+    given: list[JSON] = [
+        {
+            "name": name,
+            "resources": [
+                {"name": each, "nominalQuota": amounts.get(each.rpartition("/")[2], "1Ti")} for each in covered
+            ],
+        }
+        for name, amounts in flavors.items()
+    ]
+    return {**pool(), "spec": {"resourceGroups": [{"coveredResources": list(covered), "flavors": given}]}, "status": {}}
+
+
+@pytest.mark.parametrize("flavors", [("a100", "plain"), ("plain", "a100")])
+def test_head_and_workers_may_get_different_flavors(flavors: tuple[str, str]) -> None:
+    amounts = {"a100": {"cpu": 3, "gpu": 2}, "plain": {"cpu": 2, "gpu": 0}}
+    judged = quota(an_ask(), QUEUE, flavored(**{each: amounts[each] for each in flavors}))
+    assert worst(each.level for each in judged) == "fits", judged
+    assert "queue gpu-pool: 2 nvidia.com/gpu asked of flavor a100, 0 of 2 in use" in [each.told for each in judged]
+
+
+def test_equal_pods_get_one_flavor_and_are_never_split() -> None:
+    halves = flavored(a={"cpu": 8, "gpu": 1}, b={"cpu": 8, "gpu": 1})
+    (judged,) = quota(an_ask(), QUEUE, halves)
+    assert judged.level == "never"
+    told = "the worker Pods ask for 2 cpu, 4Gi memory, 2 nvidia.com/gpu together, and no flavor can ever give that"
+    assert told in judged.told
+
+
+def test_more_than_all_flavors_can_ever_give_together_is_never_admitted() -> None:
+    both = flavored(a={"cpu": 2, "gpu": 2}, b={"cpu": 1, "gpu": 0})
+    (judged,) = quota(an_ask(), QUEUE, both)
+    assert (judged.level, "3.05 cpu asked, it can never give more than 3" in judged.told) == ("never", True)
+
+
+def test_pods_that_each_fit_some_flavor_but_never_all_at_once_are_never_admitted() -> None:
+    (judged,) = quota(an_ask(), QUEUE, flavored(a={"cpu": 2, "gpu": 2}, b={"cpu": 0, "gpu": 8}, c={"cpu": 0, "gpu": 8}))
+    assert judged.level == "never"
+
+
+def test_flavors_are_chosen_per_resource_group() -> None:
+    apart: list[JSON] = [
+        {
+            "coveredResources": covered,
+            "flavors": [{"name": flavor, "resources": [{"name": each, "nominalQuota": "100Gi"} for each in covered]}],
+        }
+        for flavor, covered in (("cores", ["cpu", "memory"]), ("a100", ["nvidia.com/gpu"]))
+    ]
+    judged = quota(an_ask(), QUEUE, {**pool(), "spec": {"resourceGroups": apart}})
+    assert [each.level for each in judged] == ["fits", "fits", "fits"]
+
+
+def lender(*, used: int, lends: int | None) -> Document:
+    """Another ClusterQueue with four GPUs."""
+    found = pool(gpus=4, used=used)
+    (group,) = documents(found, "spec", "resourceGroups")
+    (flavor,) = documents(group, "flavors")
+    limit: Document = {} if lends is None else {"lendingLimit": lends}
+    resources = [{**each, **limit} if name_is(each) else each for each in documents(flavor, "resources")]
+    spec: Document = {"resourceGroups": [{**group, "flavors": [{**flavor, "resources": resources}]}]}
+    return {**found, "metadata": {"name": "other"}, "spec": spec}
+
+
+def name_is(entry: Document) -> bool:
+    return entry["name"] == "nvidia.com/gpu"
+
+
+@pytest.mark.parametrize(
+    ("lends", "used", "level"),
+    [
+        (0, 0, "never"),
+        (1, 0, "never"),
+        (2, 0, "fits"),
+        (2, 2, "fits"),
+        (2, 3, "waits"),
+        (None, 2, "fits"),
+        (None, 3, "waits"),
+    ],
+)
+def test_a_cohort_lends_no_more_than_its_queues_allow(lends: int | None, used: int, level: str) -> None:
+    own = pool(gpus=1, cohortName="teams")
+    assert worst(each.level for each in quota(an_ask(3), QUEUE, own, [own, lender(used=used, lends=lends)])) == level
 
 
 @pytest.mark.parametrize(
