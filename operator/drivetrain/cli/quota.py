@@ -157,7 +157,8 @@ def _covered(group: Document) -> tuple[str, ...]:
 def _room(pool: Document, flavor: str, resource: str, cohort: Sequence[Document], holders: Sequence[Document]) -> _Room:
     """What a ClusterQueue has of a resource in a flavor, by what its cohort lends and by what `holders` give back."""
     own = _quota(pool, flavor, resource)
-    used = _reserved(pool, flavor, resource) - sum((_held(each, flavor, resource) for each in holders), Decimal())
+    held = sum((_held(each, flavor, resource) for each in holders), Decimal())
+    used = max(_reserved(pool, flavor, resource) - held, Decimal())
     named = cohort_of(pool)
     if not named or own.borrows == 0:
         return _Room(own.nominal, own.nominal - used)
