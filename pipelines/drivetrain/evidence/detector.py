@@ -56,7 +56,7 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a detector says of one stream: `evidence` is the largest statistic within the latest update.
+    """What a detector says of one stream: `evidence` is the largest statistic within the latest update that had rows.
 
     `offset` and `radius` are None until the first rows are in; `direction` and `began` (the position at which the
     likeliest change began) describe the strongest bet and mean something only when the evidence is large.
@@ -98,11 +98,13 @@ class Detector:
     def update(self, x: Floats, at: Floats, weight: Floats | None = None) -> None:
         """Add matured rows in decision order, x of shape (*runs, n); `at` (n,) is each row's position or time.
 
-        Raises DrivetrainError for a value beyond the bound.
+        An update without rows says nothing and changes nothing. Raises DrivetrainError for a value beyond the bound.
         """
         v = np.ones_like(x) if weight is None else weight
         if not np.all(np.abs(v * x) <= self._band.bound * (1 + 1e-9)):
             raise DrivetrainError(f"A value lies beyond the declared bound {self._band.bound}.")
+        if not x.shape[-1]:
+            return
         self._peak = np.zeros_like(self._peak)
         head = min(max(self._band.offset_rows - self._rows, 0), x.shape[-1])
         if head:
@@ -128,7 +130,10 @@ class Detector:
 
     @property
     def peak(self) -> Floats:
-        """The largest statistic within the latest update; shape runs. An alarm is peak >= average run length."""
+        """The largest statistic within the latest update that had rows; shape runs.
+
+        An alarm is peak >= average run length.
+        """
         return self._peak
 
     def reading(self, run: tuple[int, ...] = ()) -> Reading:

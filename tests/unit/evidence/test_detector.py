@@ -177,6 +177,24 @@ def test_values_beyond_the_most_that_are_watched_share_one_detector_whatever_the
     assert rows_of == {str(part): found.reading.rows for part, found in parts.report().parts.items()}
 
 
+@pytest.mark.parametrize("rows", [1, 7, 3000])
+def test_a_slice_that_moved_stays_severe_through_batches_without_its_rows(rows: int) -> None:
+    rng, count = np.random.default_rng(4), 6000
+    stores, times = rng.integers(0, 5, count).astype(str), np.arange(count, dtype=float)
+    outcome = (rng.random(count) < np.where((stores == "3") & (times > 3000), 0.05, 0.6)).astype(float)
+    calibration, heard = Calibration(PLAN, columns=["store"]), []
+    for start in range(0, count, rows):
+        at = times[start : start + rows]
+        part = slice(start, start + rows)
+        calibration.update(outcome[part], np.full(len(at), 0.6), at, {"store": stores[part]})
+        heard.append(calibration.severity)
+    first = heard.index(Severity.SEVERE)
+    assert 3000 <= first * rows < 4000
+    assert set(heard[first:]) == {Severity.SEVERE}
+    part_named, _ = calibration.report().strongest
+    assert part_named == Part("store", "3")
+
+
 def test_stored_calibration_goes_on_as_if_it_had_never_stopped() -> None:
     uninterrupted, before, after = (Calibration(PLAN, columns=["store"]) for _ in range(3))
     for calibration in (uninterrupted, before):
