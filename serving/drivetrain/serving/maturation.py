@@ -192,11 +192,12 @@ class Maturation:
         )
         return Cohort(cohort, reports) if ids else None
 
-    def forget_reports(self, before: datetime) -> None:
-        """Drops reports of decisions that matured before they came, so that they do not pile up."""
-        old = [id_ for id_, reports in self._reports.items() if max(r.reported_at for r in reports) < before]
-        for id_ in old:
-            del self._reports[id_]
+    def forget_reports(self) -> None:
+        """Drops reports of decisions that were never seen, once their cohorts are closed, so that none pile up."""
+        if self.watermark is None:
+            return
+        closed = self.watermark - timedelta(seconds=1)  # an id knows milliseconds, its decision microseconds
+        self._reports = {id_: reports for id_, reports in self._reports.items() if issued_at(id_) > closed}
 
     def _last(self, reports: Sequence[Reported], deadline: datetime) -> Reported | None:
         timely = [report for report in reports if report.reported_at <= deadline]

@@ -160,6 +160,7 @@ class Monitor:
         cohort = self._maturation.mature(self._watermark(at))
         if cohort is not None:
             self._evidence.feed(cohort)
+        self._maturation.forget_reports()
         self._adjust()
         due = at - self._checkpointed >= CHECKPOINT_EVERY
         if due and self._checkpoints.save(self._maturation.watermark, self._evidence.state()):
@@ -209,7 +210,6 @@ class Monitor:
             self._maturation.add_outcomes(self._table(key, None))
         for key in self._decisions.poll(at, writers):
             self._maturation.add_decisions(self._table(key, FIXED))
-        self._maturation.forget_reports(at - 2 * self._maturation.matures_after - timedelta(minutes=10))
 
     def _table(self, key: str, fixed: tuple[str, ...] | None) -> pa.Table:
         data = BytesIO(self._store.get(key))

@@ -63,6 +63,19 @@ def test_the_last_correction_made_in_time_counts_and_later_ones_are_late(view: V
     assert maturation.take_late().tolist() == []
 
 
+def test_a_report_in_time_waits_as_long_as_its_decision_and_no_longer(view: View) -> None:
+    maturation, ids_early, ids_late = two_batches(view)
+    never_seen = Traffic(view(), seed=2).decided(1, START)[1]
+    for id_ in (ids_early[0], ids_late[0], *never_seen):
+        maturation.add_outcomes(report(id_, 1.0, START + timedelta(minutes=20)))
+    maturation.mature(START + timedelta(minutes=5))  # the watermark was held back for hours
+    maturation.forget_reports()
+    cohort = maturation.mature(START + HOUR)
+    assert cohort is not None
+    assert cohort.reported("label.purchase") == [1.0, None, None]
+    assert list(maturation._reports) == []
+
+
 def test_a_decision_that_shows_up_after_its_cohort_closed_is_counted_as_late(view: View) -> None:
     traffic, maturation = Traffic(view()), Maturation(HOUR)
     uploads, _, _ = traffic.decided(3, START)

@@ -102,6 +102,20 @@ def test_a_restarted_monitor_goes_on_exactly(world: World, traffic: Traffic, kil
     assert watching.report.matured == 1200
 
 
+def test_a_monitor_that_was_away_counts_the_outcomes_that_came_in_time(world: World, traffic: Traffic) -> None:
+    steady, _ = monitor(world, traffic)
+    watching, _ = monitor(world, traffic)
+    watching.step(seconds(0))
+    for number in range(12):
+        visit(world, traffic, seconds(10 * number))
+        steady.step(seconds(10 * number + 5))
+    for each in (steady, watching):
+        each.step(seconds(3000))
+    found, expected = (evidence_of(each.report) for each in (watching, steady))
+    assert found["matured"] == 1200
+    assert found["kpi"]["mean"] == pytest.approx(expected["kpi"]["mean"])
+
+
 def test_two_clusters_of_one_deployment_go_on_from_one_another_and_overwrite_nothing(
     world: World, traffic: Traffic
 ) -> None:
