@@ -10,7 +10,7 @@ from drivetrain.api import layout
 from drivetrain.store import ObjectMissingError, ObjectStore
 
 _FILE: Final = "checkpoint.json"
-_FORM: Final = 4
+_FORM: Final = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from drivetrain.serving.model_loss import feed_losses, loss_difference
 
 FALLBACK_RATE: Final = "fallbackRate"
 Halt = Literal["", "KpiOutOfBounds", "SampleRatioMismatch", "OutcomesMissing"]
+_ANEW: Final = "The comparison began anew, since rollout.analysis was changed while the rollout was open."
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +51,33 @@ class Comparison:
         assert config.rollout is not None
         self.rollout = config.rollout
         self._config = config
+        self._weight = config.weight / 100
         self._stable, self._candidate = stable, candidate
+        self._begin()
+
+    def _begin(self, message: str = "") -> None:
         self._halted: Halt = ""
-        self._message = ""
+        self._message = message
         self._followed = self._declared()
         self._clipping = Clipping({each.name: each.range for each in self._followed if not each.range.finite})
         self._metrics: tuple[Metric, ...] = ()
         self._canary: Canary | None = None
         self._open()
         self._ratio = SampleRatio()
-        self._loss = loss_difference(stable, candidate)
+        self._loss = loss_difference(self._stable, self._candidate)
         self._seen: set[int] = set()
-        self._slices = LosingSlices(candidate.policy.slices)
+        self._slices = LosingSlices(self._candidate.policy.slices)
         self._first: float | None = None
         self._last = 0.0
-        self._weight = config.weight / 100
 
     def configure(self, config: EndpointConfig) -> None:
-        """Takes over another weight of the same rollout."""
+        """Takes over another weight of the same rollout. What is declared otherwise is compared from nothing."""
+        declared = self._declaration()
         self._config = config
         self._weight = config.weight / 100
+        self._followed = self._declared()
+        if self._declaration() != declared:
+            self._begin(_ANEW)
 
     def feed(self, cohort: Cohort, outcome: Realised) -> None:
         """Adds a matured cohort, already valued by the candidate's objective."""
@@ -145,6 +153,7 @@ class Comparison:
         """What a restart needs to go on exactly."""
         return {
             "rollout": self.rollout,
+            "declared": self._declaration(),
             "halted": [self._halted, self._message],
             "clipping": self._clipping.state(),
             "canary": self._canary.state() if self._canary is not None else None,
@@ -156,7 +165,10 @@ class Comparison:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes on from a state of the same rollout."""
+        """Goes on from a state of the same rollout; begins anew where that was about other declarations."""
+        if state["declared"] != self._declaration():
+            self._begin(_ANEW)
+            return
         self._halted, self._message = state["halted"]
         self._clipping.restore(state["clipping"])
         self._open()
@@ -281,6 +293,10 @@ class Comparison:
             higher = bound.side == "minimum"
             followed.append(_Followed(bound.name, higher, 0.0, range_, of=bound.metric, level=bound.value))
         return tuple(followed)
+
+    def _declaration(self) -> str:
+        """Equal for evidence about the same metrics, by the same ranges, tolerances and alpha."""
+        return f"{self._config.analysis.alpha} {self._followed}"
 
     def _halt(self, reason: Halt, message: str) -> None:
         self._halted, self._message = reason, message

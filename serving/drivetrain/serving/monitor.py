@@ -152,7 +152,7 @@ class Monitor:
 
     def _step(self, at: datetime) -> None:
         recover(self._settings.journal, self._store, encode_segment)
-        self._take_over(at)
+        self._take_over()
         if self._config is None or self._maturation is None:
             return
         self._read(at)
@@ -167,7 +167,7 @@ class Monitor:
             self._checkpointed = at
         self._tell(at)
 
-    def _take_over(self, at: datetime) -> None:
+    def _take_over(self) -> None:
         """Follows a new configuration once its policies can be read."""
         config = self._wanted
         if config is None or config == self._config:
@@ -180,12 +180,13 @@ class Monitor:
             policies[hash_] = judged
         first = self._config is None
         same_exploration = self._config is not None and self._config.exploration == config.exploration
-        self._policies, self._config = policies, config
+        self._policies = policies
         self._evidence.configure(config, policies)
         if first:
-            self._restore(at)
+            self._restore(config)
         elif not same_exploration:
             self._adjustments = self._adjustments.model_copy(update={"share": None, "steps": None})
+        self._config = config  # what fails before is tried again with the next step
 
     def _judged(self, hash_: str) -> Judged | None:
         policy = read_policy(self._settings.policies, hash_)
@@ -244,10 +245,9 @@ class Monitor:
         for hash_ in moved:
             self._evidence.restart_target_mean(hash_)
 
-    def _restore(self, at: datetime) -> None:
+    def _restore(self, config: EndpointConfig) -> None:
         """Goes on from this cluster's checkpoint, from that of the cluster it replaces, or from the log's beginning."""
-        assert self._config is not None
-        matures_after = self._policies[self._config.stable].policy.objective.kpi.matures_after
+        matures_after = self._policies[config.stable].policy.objective.kpi.matures_after
         folder = self._checkpoints.newest_folder()
         self._adjustments = read_adjustments(self._store, adjustments_key(folder))
         if folder != self._settings.monitor:

@@ -191,6 +191,29 @@ def test_a_new_rollout_starts_from_nothing(view: View, world: World) -> None:
     assert (found.outcomes_stable, found.outcomes_candidate) == (0, 0)
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_other_metrics_declared_within_a_rollout_are_compared_from_nothing_and_that_is_told(
+    view: View, world: World, *, restarted: bool
+) -> None:
+    serving = view(candidate=harmful(world), weight=30, analysis=ANALYSIS)
+    parts = cohorts(Traffic(serving), 2, 100, true_market)
+    evidence = followed(serving)
+    evidence.feed(parts[0])
+    changed = serving.config.model_copy(update={"analysis": Analysis(metrics=ANALYSIS.metrics[:1])})
+    if restarted:
+        state = json.loads(json.dumps(evidence.state()))
+        evidence = followed(serving, changed)
+        evidence.restore(state)
+    else:
+        evidence.configure(changed, judged(serving))
+    evidence.feed(parts[1])
+    evidence.configure(changed.model_copy(update={"weight": 50}), judged(serving))
+    found = rollout_of(evidence.findings(START + 2 * HOUR, 30))
+    assert [each.metric for each in found.metrics if each.role != "Shown"] == ["margin", "purchase"]
+    assert found.outcomes_stable + found.outcomes_candidate == 100
+    assert "began anew" in found.message
+
+
 def test_a_kpi_outside_its_bounds_halts_the_canary(view: View, world: World) -> None:
     narrow: dict[str, Any] = {
         "kpi": {"name": "margin", "unit": "USD", "minimum": "-0.1", "maximum": "0.1", "maturesAfter": "1h"}

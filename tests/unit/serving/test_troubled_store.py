@@ -18,9 +18,11 @@ class AwayStore:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store, self.away = store, False
+        self.refused = ""
+        """What alone it does not do while it is there."""
 
     def __getattr__(self, name: str) -> Any:
-        if self.away:
+        if self.away or name == self.refused:
             raise StoreError("StoreUnavailable", "The store did not answer.")
         return getattr(self._store, name)
 
@@ -43,3 +45,22 @@ def test_a_store_that_stays_away_is_reported_and_what_was_counted_stays(view: Vi
     store.away = False
     watching.step(seconds(90))
     assert written.reports[-1].trouble is None
+
+
+def test_a_store_that_fails_while_the_checkpoint_is_read_delays_the_monitor_and_does_not_stop_it(
+    view: View, world: World
+) -> None:
+    traffic = Traffic(view(stable=policy(publish(world.store), kpi=KPI)), units=1500)
+    visit(world, traffic, seconds(0))
+    before, _ = monitor(world, traffic)
+    before.step(seconds(70))
+    store: Any = AwayStore(world.store)
+    world.store = store
+    watching, written = monitor(world, traffic)
+    store.refused = "list"
+    with pytest.raises(StoreError):
+        watching.step(seconds(75))
+    store.refused = ""
+    visit(world, traffic, seconds(10))
+    watching.step(seconds(80))
+    assert written.reports[-1].matured == 200
