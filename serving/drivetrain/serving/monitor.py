@@ -1,6 +1,8 @@
 """The Monitor's shell: tails the log, feeds the evidence, keeps checkpoints, adjusts replicas, and reports."""
 
 import asyncio
+import contextlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -35,7 +37,7 @@ from drivetrain.serving.settings import Settings
 from drivetrain.serving.shadow import shadow_evidence
 from drivetrain.serving.source_files import SourcesSeen, SourceWatch
 from drivetrain.serving.tuning import Regret, in_words, with_multipliers, with_offsets, with_regret
-from drivetrain.store import ObjectStore
+from drivetrain.store import ObjectMissingError, ObjectStore
 
 STEP_SECONDS: Final = 1.0
 HEARD_WITHIN: Final = timedelta(seconds=5)
@@ -206,11 +208,16 @@ class Monitor:
         assert self._decisions is not None
         assert self._outcomes is not None
         assert self._maturation is not None
-        writers = list(self._heard)
-        for key in self._outcomes.poll(at, writers):
-            self._maturation.add_outcomes(self._table(key, None))
-        for key in self._decisions.poll(at, writers):
-            self._maturation.add_decisions(self._table(key, FIXED))
+        self._take(self._outcomes, at, None, self._maturation.add_outcomes)
+        self._take(self._decisions, at, FIXED, self._maturation.add_decisions)
+
+    def _take(
+        self, tail: LogTail, at: datetime, fixed: tuple[str, ...] | None, add: Callable[[pa.Table], None]
+    ) -> None:
+        for key in tail.poll(at, list(self._heard)):
+            with contextlib.suppress(ObjectMissingError):  # tidied up since it was listed
+                add(self._table(key, fixed))
+            tail.took(key)
 
     def _table(self, key: str, fixed: tuple[str, ...] | None) -> pa.Table:
         data = BytesIO(self._store.get(key))

@@ -64,3 +64,40 @@ def test_a_store_that_fails_while_the_checkpoint_is_read_delays_the_monitor_and_
     visit(world, traffic, seconds(10))
     watching.step(seconds(80))
     assert written.reports[-1].matured == 200
+
+
+def test_what_could_not_be_read_once_is_read_with_the_next_step(view: View, world: World) -> None:
+    traffic = Traffic(view(stable=policy(publish(world.store), kpi=KPI)), units=1500)
+    store: Any = AwayStore(world.store)
+    world.store = store
+    watching, written = monitor(world, traffic)
+    watching.step(seconds(0))
+    visit(world, traffic, seconds(5))
+    visit(world, traffic, seconds(15))
+    store.refused = "get"
+    with pytest.raises(StoreError):
+        watching.step(seconds(30))
+    store.refused = ""
+    watching.step(seconds(35))
+    watching.step(seconds(85))
+    report = written.reports[-1]
+    assert report.matured == 200
+    assert report.kpi is not None
+    assert report.kpi.mean > 0.1, "the outcomes are in as well"
+
+
+def test_an_object_that_was_deleted_after_it_was_listed_stops_nothing(view: View, world: World) -> None:
+    traffic = Traffic(view(stable=policy(publish(world.store), kpi=KPI)), units=1500)
+    store: Any = AwayStore(world.store)
+    world.store = store
+    watching, written = monitor(world, traffic)
+    watching.step(seconds(0))
+    visit(world, traffic, seconds(5))
+    store.refused = "get"
+    with pytest.raises(StoreError):
+        watching.step(seconds(30))
+    store.refused = ""
+    for info in list(store.list("log/")):
+        store.delete(info.key)
+    watching.step(seconds(100))
+    assert written.reports[-1].matured == 0
