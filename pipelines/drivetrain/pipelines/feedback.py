@@ -2,8 +2,8 @@
 
 1. Decisions younger than the watermark are left out, whatever their outcomes: positives arrive early, and counting in
    order of arrival would count them first (all or none of a cohort).
-2. Of several reports of an outcome the latest correction counts.
-3. A matured decision without an outcome means what kpi.whenMissing says.
+2. Of several reports of an outcome the latest that names a value counts for it.
+3. A matured decision of which neither the target nor the KPI was reported means what kpi.whenMissing says.
 4. Where a person overrode the action, the applied one is the action, and its propensity is unknown.
 """
 
@@ -25,7 +25,7 @@ from drivetrain.store import ObjectStore
 
 _PARALLEL_DOWNLOADS = 8
 _ESSENTIAL: Final = (log.DECISION_ID, log.DECIDED_AT, log.UNIT, log.PROPENSITY, log.EXPLORED, log.FALLBACK)
-_REPORTED: Final = "@reported"
+_REPORT: Final = (log.DECISION_ID, log.SEQUENCE, log.REPORTED_AT, log.KPI)
 _RULES: Final = (log.CONTEXT_PREFIX, log.ACTION_PREFIX)
 
 
@@ -55,22 +55,17 @@ def snapshot(
         .sort(log.DECIDED_AT, log.DECISION_ID)
         .unique(log.DECISION_ID, keep="first", maintain_order=True)
     )
-    outcomes = _table(store, f"{OUTCOMES}/", (log.DECISION_ID, log.SEQUENCE), (log.LABEL_PREFIX, log.APPLIED_PREFIX))
+    outcomes = _table(store, f"{OUTCOMES}/", _REPORT, (log.LABEL_PREFIX, log.APPLIED_PREFIX))
     joined = _answered(decisions, outcomes)
     return _contracted(_completed(joined, source, data, objective), data, objective)
 
 
 def _answered(decisions: pl.DataFrame, outcomes: pl.DataFrame) -> pl.DataFrame:
     if outcomes.is_empty():
-        return decisions.with_columns(pl.lit(value=False).alias(_REPORTED))
-    latest = (
-        outcomes.sort(log.DECISION_ID, log.SEQUENCE)
-        .unique(log.DECISION_ID, keep="last", maintain_order=True)
-        .with_columns(pl.lit(value=True).alias(_REPORTED))
-    )
-    return decisions.join(latest, on=log.DECISION_ID, how="left", maintain_order="left").with_columns(
-        pl.col(_REPORTED).fill_null(value=False)
-    )
+        return decisions.with_columns(pl.lit(None, dtype=pl.Float64).alias(log.KPI))
+    ordered = outcomes.sort(log.DECISION_ID, log.SEQUENCE, log.REPORTED_AT)
+    latest = ordered.group_by(log.DECISION_ID).agg(pl.all().drop_nulls().last())
+    return decisions.join(latest, on=log.DECISION_ID, how="left", maintain_order="left")
 
 
 def _completed(frame: pl.DataFrame, source: Source, data: Dataset, objective: Objective) -> pl.DataFrame:
@@ -78,7 +73,8 @@ def _completed(frame: pl.DataFrame, source: Source, data: Dataset, objective: Ob
     label = log.LABEL_PREFIX + data.target.name
     if frame.schema.get(label, pl.Null()) == pl.Null:  # nobody has reported a label yet
         frame = frame.with_columns(pl.lit(None, dtype=pl.Float64).alias(label))
-    silent = frame.height - int(frame[_REPORTED].sum())
+    answered = pl.col(label).is_not_null() | pl.col(log.KPI).is_not_null()
+    silent = frame.select((~answered).sum()).item()
     when = objective.kpi.when_missing
     if silent and (when == "Fail" or (when == "Zero" and data.target.type == "Multiclass")):
         why = "whenMissing is Fail" if when == "Fail" else "Zero is no class of the target"
@@ -90,9 +86,7 @@ def _completed(frame: pl.DataFrame, source: Source, data: Dataset, objective: Ob
     if when == "Zero":
         kind = frame.schema[label]
         zero = pl.lit("0") if kind == pl.String else pl.lit(value=False) if kind == pl.Boolean else pl.lit(0)
-        frame = frame.with_columns(
-            pl.when(pl.col(_REPORTED)).then(pl.col(label)).otherwise(zero.cast(kind)).alias(label)
-        )
+        frame = frame.with_columns(pl.when(answered).then(pl.col(label)).otherwise(zero.cast(kind)).alias(label))
     # A report may bring the KPI alone; then nothing is known about the target.
     return frame.filter(pl.col(label).is_not_null())
 

@@ -37,12 +37,12 @@ class Arrivals:
         """Adds outcomes that came too late, by when their decisions were made, seconds since 1970."""
         self._lateness.late(decided)
 
-    def matured(self, cohort: Cohort, *, missing_is_zero: bool) -> Doubt:
+    def matured(self, cohort: Cohort, target: str, *, missing_is_zero: bool) -> Doubt:
         """Adds a matured cohort. A missing outcome that stands for nothing needs no doubt."""
         self._lateness.matured(cohort.seconds)
         rows, since = np.zeros(len(cohort), dtype=bool), None
         if missing_is_zero:
-            rows, since = self._silence.update(cohort.seconds, cohort.answered)
+            rows, since = self._silence.update(cohort.seconds, cohort.answered(target))
         if self._lateness.began is not None:
             rows = np.ones(len(cohort), dtype=bool)
             since = self._lateness.began if since is None else min(since, self._lateness.began)

@@ -101,9 +101,7 @@ class Comparison:
             if self._ratio.mismatch:
                 self._halt("SampleRatioMismatch", "One arm reports outcomes more often than the other.")
                 return
-        kept = mine & np.isfinite(outcome.kpi)
-        if self._canary is None:
-            kept = self._measured(cohort, outcome, kept)
+        kept = mine if self._canary is not None else self._measured(cohort, outcome, mine)
         if not kept.any():
             return
         try:

@@ -107,7 +107,7 @@ class Evidence:
         assert self._arrivals is not None
         stable = self._policies[config.stable]
         missing_is_zero = stable.policy.objective.kpi.when_missing == "Zero"
-        doubt = self._arrivals.matured(cohort, missing_is_zero=missing_is_zero)
+        doubt = self._arrivals.matured(cohort, stable.policy.target.name, missing_is_zero=missing_is_zero)
         explored = cohort.numbers(log.EXPLORED) == 1
         self._matured += len(cohort)
         self._explored += int(explored.sum())

@@ -88,7 +88,7 @@ class Realised:
     """Binary, Regression: the label. Multiclass: the class's index."""
     overridden: Booleans
     missing: Booleans
-    """Whether the decision has no outcome."""
+    """Whether the decision's KPI was neither reported nor follows from what was."""
 
     def where(self, rows: Booleans) -> "Realised":
         """Some of the rows."""
@@ -105,7 +105,7 @@ def realised(cohort: Cohort, judged: Judged) -> Realised:
         y = np.array([place.get(label, np.nan) for label in labels], dtype=np.float64)
     else:
         y = np.array([np.nan if label is None else float(label) for label in labels], dtype=np.float64)
-    missing = ~cohort.answered
+    answered = cohort.answered(target.name)
     overridden = np.zeros(count, dtype=bool)
     action: dict[str, Column] = {}
     for lever in policy.levers:
@@ -136,9 +136,10 @@ def realised(cohort: Cohort, judged: Judged) -> Realised:
         kpi = np.broadcast_to(judged.valuation.value(y, context, action), (count,)).copy()
     sent = np.array([np.nan if value is None else value for value in cohort.reported(log.KPI)], dtype=np.float64)
     kpi = np.where(np.isnan(sent), kpi, sent)
+    missing = ~(answered & np.isfinite(kpi))
     if objective.kpi.when_missing == "Zero":
         kpi = np.where(missing, 0.0, kpi)
-        y = y if target.type == "Multiclass" else np.where(missing, 0.0, y)
+        y = y if target.type == "Multiclass" else np.where(answered, y, 0.0)
     return Realised(kpi, y, overridden, missing)
 
 

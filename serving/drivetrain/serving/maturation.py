@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -112,15 +112,11 @@ class Cohort:
             return [None if report is None else report.kpi for report in self.reports]
         return [None if report is None else report.values.get(name) for report in self.reports]
 
-    @property
-    def answered(self) -> Booleans:
-        """Rows with a report of the target or the KPI (an applied action alone says nothing about them)."""
+    def answered(self, target: str) -> Booleans:
+        """Rows with a report of the target or the KPI; an applied action or another label says nothing about them."""
+        label = log.LABEL_PREFIX + target
         return np.array(
-            [
-                report is not None
-                and (report.kpi is not None or any(name.startswith(log.LABEL_PREFIX) for name in report.values))
-                for report in self.reports
-            ],
+            [report is not None and (report.kpi is not None or label in report.values) for report in self.reports],
             dtype=bool,
         )
 
@@ -128,8 +124,9 @@ class Cohort:
 class Maturation:
     """Holds decisions until they are older than `matures_after`, and the reports that came in the meantime.
 
-    A report counts when it was made before its decision matured; the last correction among those wins. What comes later
-    is counted in `late`, and so is a decision that shows up after its cohort was closed; since this process began.
+    A report counts when it was made before its decision matured; of several, the last that names a value wins it. What
+    comes later is counted in `late`, and so is a decision that shows up after its cohort was closed; since this process
+    began.
     """
 
     def __init__(self, matures_after: timedelta, watermark: datetime | None = None) -> None:
@@ -188,7 +185,8 @@ class Maturation:
         ids = cohort.column(log.DECISION_ID).to_pylist()
         times = cohort.column(log.DECIDED_AT).to_pylist()
         reports = tuple(
-            self._last(self._reports.pop(id_, ()), at + self.matures_after) for id_, at in zip(ids, times, strict=True)
+            self._merged(self._reports.pop(id_, ()), at + self.matures_after)
+            for id_, at in zip(ids, times, strict=True)
         )
         return Cohort(cohort, reports) if ids else None
 
@@ -199,9 +197,19 @@ class Maturation:
         closed = self.watermark - timedelta(seconds=1)  # an id knows milliseconds, its decision microseconds
         self._reports = {id_: reports for id_, reports in self._reports.items() if issued_at(id_) > closed}
 
-    def _last(self, reports: Sequence[Reported], deadline: datetime) -> Reported | None:
-        timely = [report for report in reports if report.reported_at <= deadline]
-        return max(timely, key=lambda report: (report.sequence, report.reported_at), default=None)
+    def _merged(self, reports: Sequence[Reported], deadline: datetime) -> Reported | None:
+        timely = sorted(
+            (report for report in reports if report.reported_at <= deadline),
+            key=lambda report: (report.sequence, report.reported_at),
+        )
+        merged: Reported | None = None
+        for report in timely:
+            if merged is None:
+                merged = report
+                continue
+            kpi = merged.kpi if report.kpi is None else report.kpi
+            merged = replace(report, kpi=kpi, values=merged.values | report.values)
+        return merged
 
 
 def watermark_of(now: datetime, uploaded_until: Sequence[datetime], matures_after: timedelta) -> datetime:

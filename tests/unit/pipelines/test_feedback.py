@@ -86,13 +86,40 @@ def test_zero_is_no_class(store: DirectoryStore) -> None:
 
 
 def test_a_report_of_the_kpi_alone_says_nothing_about_the_target(store: DirectoryStore) -> None:
-    write_log(store, decisions(2, START), outcomes(["d000000"], [None], START))
+    write_log(store, decisions(2, START), outcomes(["d000000"], [None], START, **{log.KPI: [0.3]}))
     assert snapshot(store)["visit"].to_list() == ["u1"]
+
+
+@pytest.mark.parametrize(("when", "sold"), [("Zero", [1, 0, 0, 0]), ("Exclude", [1])])
+def test_a_report_of_something_else_leaves_the_outcome_missing(
+    store: DirectoryStore, when: str, sold: list[int]
+) -> None:
+    told = {"label.minutes": [4.0, 3.0, None], "applied.price": [None, None, 1.9]}
+    write_log(store, decisions(4, START), outcomes([f"d00000{n}" for n in range(3)], [1, None, None], START, **told))
+    assert snapshot(store, when_missing=when)["sold"].to_list() == sold
+
+
+def test_a_report_of_something_else_does_not_stand_for_an_outcome_that_is_needed(store: DirectoryStore) -> None:
+    reports = outcomes(["d000000", "d000001"], [1, None], START, **{"label.minutes": [None, 3.0]})
+    write_log(store, decisions(2, START), reports)
+    with pytest.raises(ContractError, match="1 of 2 matured decisions in log have no outcome"):
+        snapshot(store, when_missing="Fail")
+
+
+def test_a_later_report_takes_back_nothing_that_it_does_not_name(store: DirectoryStore) -> None:
+    told = {"applied.price": [None, 1.9, None], log.SEQUENCE: [0, 1, 2]}
+    reports = outcomes(["d000000"] * 3, [1, None, None], START, **told)
+    decided = decisions(1, START).with_columns(pl.Series("action.price", [1.7]))
+    write_log(store, decided, reports, files=3)
+    found = snapshot(store)
+    assert (found["sold"].to_list(), found["price"].to_list()) == ([1], [1.9])
 
 
 @pytest.mark.parametrize("kind", [pl.Null, pl.Boolean, pl.Float64, pl.String])
 def test_silence_is_a_zero_of_whatever_type_labels_have(store: DirectoryStore, kind: pl.DataType) -> None:
-    reports = outcomes(["d000000"], [None], START).with_columns(pl.lit(None, dtype=kind).alias("label.sold"))
+    reports = outcomes(["d000000"], [None], START, **{log.KPI: [0.3]}).with_columns(
+        pl.lit(None, dtype=kind).alias("label.sold")
+    )
     write_log(store, decisions(3, START), reports)
     assert assemble(DATA, {"log": snapshot(store)}).frame["sold"].to_list() == [
         0,

@@ -244,6 +244,45 @@ def test_a_missing_outcome_means_what_is_declared(view: View, world: World, when
         assert 150 < counted < 250
 
 
+WHEN = pytest.mark.parametrize("when", ["Zero", "Exclude", "Fail"])
+
+
+def rolling_out(view: View, world: World, when: str, **changes: Any) -> Serving:
+    kpi = {"name": "margin", "unit": "USD", "minimum": "-1", "maximum": "1", "maturesAfter": "1h", "whenMissing": when}
+    stable = policy(publish(world.store), kpi=kpi, **changes)
+    return view(stable=stable, candidate=policy(publish(world.store, slope=8.0), version="2", kpi=kpi, **changes))
+
+
+@WHEN
+def test_another_label_than_the_target_leaves_the_outcome_missing(view: View, world: World, when: str) -> None:
+    serving = rolling_out(view, world, when)
+    silent, talkative = followed(serving), followed(serving)
+    for cohort in cohorts(Traffic(serving), 3, 200, true_market):
+        reports = [report for report in cohort.reports if report is not None]
+        other = [dataclasses.replace(report, values={"label.minutes": 3.0}) for report in reports]
+        bought = [report.values["label.purchase"] == 1 for report in reports]
+        for evidence, instead in ((silent, [None] * len(cohort)), (talkative, other)):
+            told = zip(bought, reports, instead, strict=True)
+            evidence.feed(Cohort(cohort.table, tuple(report if yes else no for yes, report, no in told)))
+    at = START + 2 * HOUR
+    assert talkative.findings(at, 50) == silent.findings(at, 50)
+    assert json.dumps(talkative.state()) == json.dumps(silent.state())
+
+
+@WHEN
+def test_a_kpi_that_cannot_be_computed_is_missing_whatever_the_outcome(view: View, world: World, when: str) -> None:
+    serving = rolling_out(view, world, when, value="purchase * (price - discount - 1.1) + 0 * shelf_price")
+    evidence = followed(serving)
+    (cohort,) = cohorts(Traffic(serving), 1, 400, true_market)
+    shelf = [None if row % 2 else 1.99 for row in range(400)]
+    place = cohort.table.column_names.index("context.shelf_price")
+    table = cohort.table.set_column(place, "context.shelf_price", pa.array(shelf, pa.float64()))
+    evidence.feed(Cohort(table, cohort.reports))
+    found = rollout_of(evidence.findings(START + 2 * HOUR, 50))
+    counted = found.outcomes_stable + found.outcomes_candidate
+    assert (counted, found.halted) == {"Zero": (400, ""), "Exclude": (200, ""), "Fail": (0, "OutcomesMissing")}[when]
+
+
 def test_an_arm_that_reports_less_often_halts_a_canary_that_excludes_missing_outcomes(view: View, world: World) -> None:
     kpi = {"name": "margin", "unit": "USD", "minimum": "-1", "maximum": "1", "maturesAfter": "1h"}
     kpi["whenMissing"] = "Exclude"

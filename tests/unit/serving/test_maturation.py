@@ -5,18 +5,23 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 
 from drivetrain.api import decision_log as log
+from drivetrain.api.v1alpha1.dataset import Column
 from drivetrain.serving.maturation import Maturation, watermark_of
 from drivetrain.serving.outcomes import Outcome, OutcomeContract, encode_outcomes
 from tests.unit.serving.conftest import View
 from tests.unit.serving.logs import START, Traffic, table
-from tests.unit.serving.worlds import policy
+from tests.unit.serving.worlds import COLUMNS, policy
 
 HOUR = timedelta(hours=1)
 
 
 def report(id_: str, purchase: float, at: datetime, sequence: int = 0) -> pa.Table:
-    contract = OutcomeContract.of(policy())
-    outcome = Outcome(id_, {"purchase": purchase}, None, None)
+    return written(Outcome(id_, {"purchase": purchase}, None, None), at, sequence)
+
+
+def written(outcome: Outcome, at: datetime, sequence: int = 0) -> pa.Table:
+    minutes = Column(name="minutes", role="AfterAction", type="Float")
+    contract = OutcomeContract.of(policy().model_copy(update={"columns": (*COLUMNS, minutes)}))
     return table(encode_outcomes([outcome], [sequence], contract, at=at, writer="w", sequence=1))
 
 
@@ -57,10 +62,31 @@ def test_the_last_correction_made_in_time_counts_and_later_ones_are_late(view: V
     cohort = maturation.mature(START)
     assert cohort is not None
     assert cohort.reported("label.purchase") == [0.0, None, None]
-    assert cohort.answered.tolist() == [True, False, False]
+    assert cohort.answered("purchase").tolist() == [True, False, False]
     assert maturation.late == 1
     assert maturation.take_late().tolist() == [START.timestamp()]
     assert maturation.take_late().tolist() == []
+
+
+def test_of_several_reports_the_last_that_names_a_value_counts_for_it(view: View) -> None:
+    maturation, ids, _ = two_batches(view)
+    applied = {"price": 1.99, "discount": 0.1}
+    reports = [
+        Outcome(ids[0], {"purchase": 1.0}, None, None),
+        Outcome(ids[0], {"minutes": 4.0}, 0.5, applied),
+        Outcome(ids[0], {"minutes": 5.0}, None, None),
+    ]
+    for sequence in (1, 0, 2):
+        maturation.add_outcomes(written(reports[sequence], START + timedelta(minutes=5), sequence))
+    maturation.add_outcomes(written(Outcome(ids[1], {"minutes": 3.0}, None, applied), START))
+    maturation.add_outcomes(written(Outcome(ids[2], {}, 0.4, None), START))
+    cohort = maturation.mature(START)
+    assert cohort is not None
+    assert cohort.reported("label.purchase") == [1.0, None, None]
+    assert cohort.reported("label.minutes") == [5.0, 3.0, None]
+    assert cohort.reported("applied.price") == [1.99, 1.99, None]
+    assert cohort.reported("kpi") == [0.5, None, 0.4]
+    assert cohort.answered("purchase").tolist() == [True, False, True]
 
 
 def test_a_report_in_time_waits_as_long_as_its_decision_and_no_longer(view: View) -> None:
