@@ -6,6 +6,7 @@ DVC_CACHE = "dvc"
 VERSIONS = "versions"
 DECISIONS = "log/decisions"
 OUTCOMES = "log/outcomes"
+UNREADABLE = "log/unreadable"
 SIGNING_KEY = "log/signing-key"
 WRITTEN = (f"{DVC_CACHE}/", f"{VERSIONS}/", "log/", "stages/", "runs/", "models/", "monitor/")
 """Everything that a project writes; what else lies below its prefix is somebody else's."""

@@ -177,7 +177,7 @@ class Maturation:
         self.watermark = watermark
         if not self._tables:
             return None
-        whole = pa.concat_tables(self._tables, promote_options="permissive")
+        whole = _joined(self._tables)
         ripe = pc.less_equal(whole.column(log.DECIDED_AT), pa.scalar(watermark, _type(whole)))
         rest = whole.filter(pc.invert(ripe))
         self._tables = [rest] if rest.num_rows else []
@@ -210,6 +210,26 @@ class Maturation:
             kpi = merged.kpi if report.kpi is None else report.kpi
             merged = replace(report, kpi=kpi, values=merged.values | report.values)
         return merged
+
+
+def _joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """The rows of all; where a column has changed its type, the newest counts, and what is not of it is null."""
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        newest = {field.name: field.type for table in tables for field in table.schema if field.type != pa.null()}
+    alike = [
+        pa.table({name: _cast(table.column(name), newest.get(name, pa.null())) for name in table.column_names})
+        for table in tables
+    ]
+    return pa.concat_tables(alike, promote_options="permissive")
+
+
+def _cast(values: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedArray | pa.Array:
+    try:
+        return values.cast(type_)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return pa.nulls(len(values), type_)
 
 
 def watermark_of(now: datetime, uploaded_until: Sequence[datetime], matures_after: timedelta) -> datetime:

@@ -27,6 +27,8 @@ class Metrics:
         self._explored = 0
         self._outcomes = 0
         self._store_failures: Counter[str] = Counter()
+        self._background_failures: Counter[str] = Counter()
+        self._unreadable = 0
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Counts a request."""
@@ -52,6 +54,16 @@ class Metrics:
         """Counts a store that did not do what was asked."""
         with self._guard:
             self._store_failures[reason] += 1
+
+    def background_failed(self, error: str) -> None:
+        """Counts a task in the background that failed of anything else, and is tried again."""
+        with self._guard:
+            self._background_failures[error] += 1
+
+    def set_aside(self, segments: int) -> None:
+        """Counts segments of the decision log that cannot be encoded."""
+        with self._guard:
+            self._unreadable += segments
 
     def text(self, *, ready: bool) -> str:
         """Everything counted so far."""
@@ -88,7 +100,14 @@ class Metrics:
                 f'drivetrain_store_failures_total{{{mine},reason="{reason}"}} {count}'
                 for reason, count in sorted(self._store_failures.items())
             ]
+            lines.append("# TYPE drivetrain_background_failures_total counter")
             lines += [
+                f'drivetrain_background_failures_total{{error="{error}"}} {count}'
+                for error, count in sorted(self._background_failures.items())
+            ]
+            lines += [
+                "# TYPE drivetrain_unreadable_segments_total counter",
+                f"drivetrain_unreadable_segments_total {self._unreadable}",
                 "# TYPE drivetrain_explored_total counter",
                 f"drivetrain_explored_total{{{mine}}} {self._explored}",
                 "# TYPE drivetrain_outcomes_total counter",

@@ -5,6 +5,7 @@ The first frame of a segment is a header with the types, so that a segment can b
 is deterministic: the same segment gives the same bytes.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from drivetrain.serving.decisions import Decisions, Distributions
 from drivetrain.serving.journal import Upload
 from drivetrain.serving.view import Serving
 
+_LOG: Final = logging.getLogger(__name__)
 _NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
 _INSTANT: Final = pa.timestamp("us", tz="UTC")
 _ATOMS: Final = pa.list_(pa.struct([("action", pa.int32()), ("probability", pa.float64())]))
@@ -89,7 +91,19 @@ def frame(decisions: Decisions, ids: Sequence[str], at: datetime, objective: str
 
 
 def encode_segment(frames: list[bytes], writer: str, sequence: int) -> list[Upload]:
-    """The objects of one segment: its decisions as Parquet, none for a segment without any."""
+    """The objects of one segment: its decisions as Parquet, none for a segment without any.
+
+    A segment that cannot be encoded must not keep later ones from the store: its frames are put aside as they are.
+    """
+    try:
+        return _encoded(frames, writer, sequence)
+    except Exception:
+        key = f"{layout.UNREADABLE}/{writer}-{sequence:012d}.jsonl"
+        _LOG.exception("A segment of the decision log cannot be encoded; its frames are kept as %s.", key)
+        return [Upload(key, b"\n".join(frames))]
+
+
+def _encoded(frames: list[bytes], writer: str, sequence: int) -> list[Upload]:
     head: dict[str, Any] | None = None
     batches: list[dict[str, Any]] = []
     for payload in frames:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import logging
 import os
 import threading
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from drivetrain.api import layout
 from drivetrain.api.errors import DrivetrainError, StoreError
 from drivetrain.api.policy import EndpointConfig
 from drivetrain.serving import answers
@@ -19,7 +21,7 @@ from drivetrain.serving.clock import now
 from drivetrain.serving.decisions import decide
 from drivetrain.serving.held_policies import HeldPolicies, LoadState
 from drivetrain.serving.identity import KEY_BYTES, Signer, signing_key
-from drivetrain.serving.journal import Journal, recover
+from drivetrain.serving.journal import Journal, Upload, recover
 from drivetrain.serving.loader import Variant, compiled
 from drivetrain.serving.metrics import Metrics
 from drivetrain.serving.outcomes import Outcome, OutcomeContract, encode_outcomes
@@ -30,6 +32,7 @@ from drivetrain.serving.shadow import Shadowed
 from drivetrain.serving.view import Serving
 from drivetrain.store import ObjectStore
 
+_LOG: Final = logging.getLogger(__name__)
 UPLOAD_SECONDS: Final = 0.5
 ADJUSTMENT_SECONDS: Final = 1.0
 RECOVERY_SECONDS: Final = 5.0
@@ -255,13 +258,18 @@ class Replica:
                 until = min([now(), *self._in_flight.values()])
             self._journal.rotate()
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._io, self._journal.upload_closed, self._store, encode_segment)
+            await loop.run_in_executor(self._io, self._journal.upload_closed, self._store, self._encoded)
             self.uploaded_until = until
+
+    def _encoded(self, frames: list[bytes], writer: str, sequence: int) -> list[Upload]:
+        uploads = encode_segment(frames, writer, sequence)
+        self.metrics.set_aside(sum(upload.key.startswith(layout.UNREADABLE) for upload in uploads))
+        return uploads
 
     async def _recover(self) -> None:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(
-            self._io, lambda: recover(self._settings.journal, self._store, encode_segment, skip=self.name)
+            self._io, lambda: recover(self._settings.journal, self._store, self._encoded, skip=self.name)
         )
 
     async def _adjust(self) -> None:
@@ -278,6 +286,9 @@ class Replica:
                 await step()
             except StoreError as error:
                 self.metrics.store_failed(error.reason)
+            except Exception as error:
+                _LOG.exception("A task in the background failed, and is tried again.")
+                self.metrics.background_failed(type(error).__name__)
             await asyncio.sleep(seconds)
 
 

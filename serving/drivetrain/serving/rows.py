@@ -129,7 +129,7 @@ def _typed(field: Field, values: Sequence[object], problems: list[RowProblem]) -
         for row, value in enumerate(values):
             try:
                 times.append(None if value is None else _instant(str(value)))
-            except ValueError:
+            except (ValueError, OverflowError):  # the latter: within hours of the first or the last year
                 problems.append(
                     RowProblem(row, field.name, f"is {_shown(value)}, and must be {_KINDS['Timestamp'][1]}.")
                 )
@@ -137,10 +137,11 @@ def _typed(field: Field, values: Sequence[object], problems: list[RowProblem]) -
         return objects(times)
     numbers = np.array(values, dtype=np.float64)  # None becomes NaN
     if field.type == "Integer":
-        broken = ~np.isnan(numbers) & (numbers != np.floor(numbers))
+        broken = ~np.isnan(numbers) & ((numbers != np.floor(numbers)) | (numbers < -(2.0**63)) | (numbers >= 2.0**63))
         if broken.any():
             row = int(np.argmax(broken))
-            problems.append(RowProblem(row, field.name, f"is {_shown(values[row])}, and must be a whole number."))
+            cause = f"is {_shown(values[row])}, and must be a whole number of 64 bits."
+            problems.append(RowProblem(row, field.name, cause))
             return None
     return numbers
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drivetrain.serving.rows import RowsError
+from drivetrain.serving.rows import Field, RowProblem, RowsError, typed_column
 from tests.unit.serving.conftest import View
 from tests.unit.serving.worlds import World, objective, policy, publish, row
 
@@ -33,12 +33,21 @@ def test_a_missing_column_is_named_with_its_row(view: View, field: str) -> None:
         ("price_rival", None),
         ("week", 3.5),
         ("week", "3"),
+        ("week", 9_300_000_000_000_000_000),
+        ("week", -1e300),
         ("visit_id", None),
         ("store", "x" * 2000),
     ],
 )
 def test_a_wrong_type_is_named_with_its_row(view: View, field: str, value: object) -> None:
     assert problem_of(view, row(1, **{field: value}))[:2] == (1, field)
+
+
+def test_a_time_beyond_the_calendar_is_named_with_its_row() -> None:
+    problems: list[RowProblem] = []
+    field = Field("seen", "Timestamp", nullable=False, required=True, why="")
+    assert typed_column(field, [{"seen": "0001-01-01T00:00:00+05:00"}], problems) is None
+    assert [(problem.row, problem.field) for problem in problems] == [(0, "seen")]
 
 
 @pytest.mark.parametrize("field", ["price", "purchase"])

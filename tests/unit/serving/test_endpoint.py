@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from drivetrain.api import layout
-from drivetrain.api.errors import ModelError
+from drivetrain.api.errors import ModelError, StoreError
 from drivetrain.api.policy import EndpointConfig
 from drivetrain.api.v1alpha1.lever import Exploration
 from drivetrain.serving.access import Keys
@@ -352,3 +352,26 @@ async def test_exploration_is_drawn_with_the_logged_probability(start: Start, wo
     # 1.84/0 has a neighbourhood of 6 actions (3 prices, 2 discounts); binomial(900, 1/6): 150 +- 5 sd of 11.2
     assert len(counts) == 6
     assert all(94 <= count <= 206 for count in counts)
+
+
+async def test_a_background_task_goes_on_after_any_error_and_counts_it(start: Start, stable: EndpointConfig) -> None:
+    client, replica = await start(stable)
+    errors = [OSError("no space left"), StoreError("StoreUnavailable", "Away."), OverflowError("too large")]
+    tried = asyncio.Event()
+
+    async def step() -> None:
+        if errors:
+            raise errors.pop()
+        tried.set()
+
+    task = asyncio.create_task(replica._repeat(0.0, step))
+    await asyncio.wait_for(tried.wait(), 5)
+    task.cancel()
+    _, text = await client.get("/metrics")
+    for counted in (
+        'drivetrain_background_failures_total{error="OSError"} 1',
+        'drivetrain_background_failures_total{error="OverflowError"} 1',
+        'drivetrain_store_failures_total{reason="StoreUnavailable"} 1',
+        "drivetrain_unreadable_segments_total 0",
+    ):
+        assert counted in text

@@ -122,6 +122,22 @@ def test_a_segment_encodes_to_the_same_bytes_under_the_hour_of_its_first_row(vie
     assert first[log.DISTRIBUTION_CANDIDATE] is None
 
 
+def test_a_segment_that_cannot_be_encoded_is_kept_as_it_is_and_stops_none_after_it(view: View, tmp_path: Path) -> None:
+    serving, columns = view(), header(view())
+    store, journal = DirectoryStore(tmp_path / "s"), Journal(tmp_path / "j", "w")
+    journal.begin(columns.header)
+    for id_, week in (("a", b"1e300"), ("b", b"7.0")):
+        written = frame(decide(serving.contract.rows([row(0, week=7)]), [id_], serving), [id_], NOW, columns.objective)
+        assert b'"week":[7.0]' in written
+        journal.append(written.replace(b'"week":[7.0]', b'"week":[' + week + b"]"))
+        journal.rotate()
+    assert journal.upload_closed(store, encode_segment) == 2
+    aside, logged = sorted(contents(store).items(), reverse=True)
+    assert aside[0] == "log/unreadable/w-000000000001.jsonl"
+    assert [json.loads(line).get("id") for line in aside[1].splitlines()] == [None, ["a"]]
+    assert pq.read_table(io.BytesIO(logged[1])).column(log.DECISION_ID).to_pylist() == ["b"]
+
+
 def test_a_killed_replica_loses_no_answered_decision_and_none_appears_twice(world: World) -> None:
     baseline, stable = world.mount(policy()), world.mount(policy(publish(world.store)))
     process = subprocess.Popen(

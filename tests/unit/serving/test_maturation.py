@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+import numpy as np
 import pyarrow as pa
 
 from drivetrain.api import decision_log as log
@@ -109,6 +110,22 @@ def test_a_decision_that_shows_up_after_its_cohort_closed_is_counted_as_late(vie
     maturation.add_decisions(table(uploads[0]))
     assert maturation.mature(START + 2 * HOUR) is None
     assert maturation.late == 3
+
+
+def test_a_column_that_changes_its_type_within_a_window_has_the_newest_and_null_where_that_does_not_fit(
+    view: View,
+) -> None:
+    traffic, maturation = Traffic(view()), Maturation(HOUR)
+    weeks = (pa.array(["7", "8"]), pa.array(["x", "9"]), pa.array([230, 231]))
+    for number, values in enumerate(weeks):
+        (upload,), _, _ = traffic.decided(2, START + timedelta(minutes=number))
+        rows = table(upload)
+        place = rows.column_names.index("context.week")
+        maturation.add_decisions(rows.set_column(place, "context.week", values))
+    cohort = maturation.mature(START + HOUR)
+    assert cohort is not None
+    np.testing.assert_array_equal(cohort.numbers("context.week"), [7, 8, np.nan, np.nan, 230, 231])
+    assert set(cohort.texts("context.store")) <= {"1", "2"}
 
 
 def test_the_watermark_waits_for_the_slowest_replica() -> None:
