@@ -161,3 +161,30 @@ async def test_a_loop_goes_round_on_a_real_api_server_and_then_nothing_is_writte
     assert await settle(cluster, namespace) == 0, "a settled world is looked at without a write"
     run = await cluster.get(Ref(TRAINING_RUN, namespace, "shop-1"))
     assert text(run or {}, "status", "modelVersion") == "1"
+
+
+async def test_a_service_of_somebody_else_under_the_endpoints_name_is_left_alone_and_told(
+    cluster: KubernetesCluster,
+) -> None:
+    namespace = "taken"
+    await cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    port: Document = {"name": "web", "port": 80, "targetPort": 8080, "protocol": "TCP"}
+    foreign = await cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "shop", "namespace": namespace},
+            "spec": {"selector": {"app": "shop-web"}, "ports": [port]},
+        },
+        field_manager="kubectl",
+    )
+    await cluster.apply(a_project(namespace=namespace).document(), field_manager="kubectl")
+    await settle(cluster, namespace)
+    assert await cluster.get(ref_of(foreign)) == foreign
+    deployment = await cluster.get(Ref(DEPLOYMENT, namespace, "shop"))
+    said = {text(each, "type"): text(each, "reason") for each in documents(deployment or {}, "status", "conditions")}
+    assert said == {"Ready": "NameTaken", "Stalled": "NameTaken"}
+    assert (await cluster.list(RAY_SERVICE, namespace)).items == ()
+    await cluster.delete(ref_of(foreign))
+    await settle(cluster, namespace)
+    assert len((await cluster.list(RAY_SERVICE, namespace)).items) == 1

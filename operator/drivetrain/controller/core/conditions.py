@@ -132,9 +132,18 @@ def is_deleting(owner: Document) -> bool:
 
 
 def is_inherited(owner: Document, record: Document | None) -> bool:
-    """Whether the ledger is still that of a deleted namesake, which the garbage collector has yet to take away."""
-    owners = documents(record or {}, "metadata", "ownerReferences")
-    return bool(owners) and all(text(each, "uid") != text(owner, "metadata", "uid") for each in owners)
+    """Whether a child is still that of a deleted namesake, which the garbage collector has yet to take away."""
+    namesakes = {
+        text(each, "uid")
+        for each in documents(record or {}, "metadata", "ownerReferences")
+        if _named(each, text(each, "name")) == _named(owner, text(owner, "metadata", "name"))
+    }
+    return bool(namesakes) and text(owner, "metadata", "uid") not in namesakes
+
+
+def _named(document: Document, name: str) -> tuple[str, str, str]:
+    """Group, kind and name: apps/v1 has Deployments too."""
+    return text(document, "apiVersion").partition("/")[0], text(document, "kind"), name
 
 
 def is_owned(owner: Document, record: Document | None) -> bool:

@@ -48,6 +48,7 @@ from drivetrain.controller.core.conditions import (
 )
 from drivetrain.controller.core.deployment_view import View, deployment_status, stalled_status
 from drivetrain.controller.core.observations import DeploymentObserved
+from drivetrain.controller.core.ownership import only_own
 from drivetrain.controller.core.plan import Apply, Delete, Effect, Plan
 from drivetrain.controller.core.policies import champion_of, policy_of, same_version
 from drivetrain.controller.core.revisions import (
@@ -118,7 +119,8 @@ def decide(observed: DeploymentObserved, now: datetime, settings: Settings) -> P
         return replace(_stalled(observed, Fact("ProjectNotFound", told), now), wake_after=RETRY)
     if not observed.kuberay:
         return replace(_stalled(observed, KUBERAY_MISSING, now), wake_after=RETRY)
-    return _serve(observed, deployment, project, now, settings)
+    plan = _serve(observed, deployment, project, now, settings)
+    return only_own(plan, observed, lambda why: _stalled(observed, why, now), refs_of(observed.owner).ledger)
 
 
 def _stalled(observed: DeploymentObserved, why: Fact, now: datetime) -> Plan:

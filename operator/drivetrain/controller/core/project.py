@@ -35,6 +35,7 @@ from drivetrain.controller.core.conditions import (
     unanswered,
 )
 from drivetrain.controller.core.observations import ProjectObserved
+from drivetrain.controller.core.ownership import only_own
 from drivetrain.controller.core.plan import Apply, Effect, Plan
 from drivetrain.controller.core.policies import policy_of
 from drivetrain.controller.core.project_view import Memory, ProjectView, project_status, stalled_status
@@ -64,11 +65,7 @@ def decide(observed: ProjectObserved, now: datetime, settings: Settings) -> Plan
         project = parse(DrivetrainProject, observed.owner)
         check(validate_project(project))
     except InvalidSpecError as error:
-        stalled = stalled_status(memory, Fact(InvalidSpecError.reason, error.message), now)
-        return Plan(
-            effects=transition(observed.owner, stalled.conditions),
-            status=stalled.model_dump(mode="json", by_alias=True, exclude_none=True),
-        )
+        return _stalled(memory, Fact(InvalidSpecError.reason, error.message), now)
     owner = Owner.of(observed.owner, project.metadata.name)
     serving, report = memory.serving, memory.report
 
@@ -108,11 +105,21 @@ def decide(observed: ProjectObserved, now: datetime, settings: Settings) -> Plan
         *milestones.of_project(observed.owner, status),
         *transition(observed.owner, status.conditions, "Ready", "CircuitOpen", "LeverEffect"),
     )
-    return Plan(
+    plan = Plan(
         ledger=Apply(manifests.ledger(owner, ledger)) if ledger != before or not owned else None,
         effects=(*effects, *events),
         status=status.model_dump(mode="json", by_alias=True, exclude_none=True),
         wake_after=_wake_after(project, ledger, held, now),
+    )
+    return only_own(plan, observed, lambda why: _stalled(memory, why, now), ledger_ref(observed.owner))
+
+
+def _stalled(memory: Memory, why: Fact, now: datetime) -> Plan:
+    """Say what is wrong and touch nothing."""
+    status = stalled_status(memory, why, now)
+    return Plan(
+        effects=transition(memory.observed.owner, status.conditions),
+        status=status.model_dump(mode="json", by_alias=True, exclude_none=True),
     )
 
 

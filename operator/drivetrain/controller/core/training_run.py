@@ -40,6 +40,7 @@ from drivetrain.controller.core.conditions import (
     unanswered,
 )
 from drivetrain.controller.core.observations import RunObserved
+from drivetrain.controller.core.ownership import only_own
 from drivetrain.controller.core.plan import Apply, Delete, Effect, Plan
 from drivetrain.controller.core.policies import champion_of
 from drivetrain.controller.core.queueing import NOT_QUEUED, quota
@@ -99,12 +100,13 @@ def decide(observed: RunObserved, now: datetime, settings: Settings) -> Plan:
     facts = facts_of(observed, run, spec, project, before, now=now)
     after = progress(before.model_copy(update={"runtime": recorded}), facts, now)
     status = status_of(observed, facts, after, now)
-    return Plan(
+    plan = Plan(
         ledger=Apply(manifests.ledger(facts.owner, after)) if after != before else None,
         effects=(*_effects(observed, facts, after, now, settings), *transition(owner, status.conditions)),
         status=status.model_dump(mode="json", by_alias=True, exclude_none=True),
         wake_after=_wake_after(facts, after, now),
     )
+    return only_own(plan, observed, lambda why: stalled_plan(owner, why, now), refs.ledger, refs.spec)
 
 
 def run_spec(run: TrainingRun, project: DrivetrainProject, champion: DeploymentLedger, settings: Settings) -> RunSpec:
