@@ -19,14 +19,16 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
+from pydantic import ConfigDict, ValidationError
 
 from drivetrain.api.canonical import canonical_json
 from drivetrain.api.dossier import TRIALS_LIMIT, Dossier, Ending, JobRecord, TriedModel
 from drivetrain.api.errors import DrivetrainError, StoreError
 from drivetrain.api.layout import attempt as attempt_key
 from drivetrain.api.layout import dossier as dossier_key
+from drivetrain.api.meta import ApiModel
 from drivetrain.api.names import ATTEMPT_ENV, SPEC_ENV
-from drivetrain.api.runspec import RunSpec
+from drivetrain.api.v1alpha1.dataset import Store
 from drivetrain.pipelines.jobs_api import TERMINAL, HeadSilentError, JobsApi, RefusedError
 from drivetrain.pipelines.transcript import Transcript, secret_values
 from drivetrain.store import ObjectStore, open_store
@@ -201,9 +203,35 @@ async def insist(keep: Callable[[], str], *, patience: Patience, stop: asyncio.E
             await asyncio.wait_for(stop.wait(), patience.pause)
 
 
-def archive_from(env: Mapping[str, str]) -> Archive:
-    """The archive of the run whose spec is mounted. Raises StoreError when there are no credentials."""
-    spec = RunSpec.model_validate_json(Path(env[SPEC_ENV]).read_bytes())
+class _Store(Store):
+    model_config = ConfigDict(extra="ignore")
+
+
+class _Data(ApiModel):
+    model_config = ConfigDict(extra="ignore")
+    store: _Store
+
+
+class _Run(ApiModel):
+    """What a dossier needs of a RunSpec. The rest may be a newer operator's: then the driver, which checks its image
+    before it reads the spec, is the one to say so."""
+
+    model_config = ConfigDict(extra="ignore")
+    run: str
+    run_uid: str
+    data: _Data
+
+
+def archive_from(env: Mapping[str, str]) -> Archive | None:
+    """The archive of the run whose spec is mounted; None where this image cannot read even what that needs.
+
+    Raises StoreError when there are no credentials.
+    """
+    try:
+        spec = _Run.model_validate_json(Path(env[SPEC_ENV]).read_bytes())
+    except ValidationError as error:
+        _LOG.warning("no dossier will be kept, since this image cannot read the run's spec: %s", error)
+        return None
     return Archive(open_store(spec.data.store, env), spec.run, spec.run_uid, int(env[ATTEMPT_ENV]))
 
 
@@ -218,7 +246,8 @@ async def _main(env: Mapping[str, str], entrypoint: str, clock: Callable[[], dat
         outcome = await run(api, submission, entrypoint, transcript, patience=patience, stop=stop)
     _LOG.info("%s: %s", submission, " ".join(part for part in (outcome.ended, outcome.message) if part))
     at = clock()
-    await insist(lambda: archive.keep(submission, outcome, transcript, at), patience=patience, stop=stop)
+    if archive is not None:
+        await insist(lambda: archive.keep(submission, outcome, transcript, at), patience=patience, stop=stop)
     if outcome.ended == "Terminated":
         return 128 + signal.SIGTERM
     return 1 if outcome.ended == "NotSubmitted" else 0

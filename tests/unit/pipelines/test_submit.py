@@ -11,14 +11,17 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
 
+from drivetrain.api.canonical import canonical_json
 from drivetrain.api.dossier import Dossier
 from drivetrain.api.errors import StoreError
 from drivetrain.api.layout import dossier as dossier_key
+from drivetrain.pipelines import submit
 from drivetrain.pipelines.jobs_api import JobsApi
-from drivetrain.pipelines.submit import Archive, Outcome, Patience, insist, run
+from drivetrain.pipelines.submit import Archive, Outcome, Patience, archive_from, insist, run
 from drivetrain.pipelines.transcript import HIDDEN, Transcript, secret_values
 from drivetrain.store import DirectoryStore
 from tests.support.ray_head import TOKEN, Head
+from tests.support.shop import a_dataset, a_run
 
 JOB = "shop-1-a1-abcde"
 QUICK = Patience(submission=5, silence=0.2, pause=0.01, last_look=0.2, store=5)
@@ -200,3 +203,38 @@ async def test_a_submitter_that_is_told_to_stop_tries_its_store_once() -> None:
     stop.set()
     await insist(store.keep, patience=QUICK, stop=stop)
     assert store.asked == 1
+
+
+def mounted(folder: Path, document: object) -> dict[str, str]:
+    """The environment of a submitter whose spec says this."""
+    file = folder / "spec.json"
+    file.write_text(json.dumps(document))
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    return {"DRIVETRAIN_SPEC": str(file), "DRIVETRAIN_ATTEMPT": "2", **keys}
+
+
+def test_fields_of_a_newer_operator_do_not_keep_a_dossier_from_its_place(tmp_path: Path) -> None:
+    document = json.loads(canonical_json(a_run(a_dataset())))
+    newer = {"aFieldOfTheNextRelease": 1}
+    for part in (document, document["spec"], document["data"], document["data"]["store"]):
+        part.update(newer)
+    archive = archive_from(mounted(tmp_path, document))
+    assert archive is not None
+    assert (archive.run, archive.run_uid, archive.attempt) == (document["run"], "uid-1", 2)
+    assert archive.store.uri("x") == f"{document['data']['store']['uri']}/x"
+
+
+async def test_a_spec_that_the_image_cannot_read_is_submitted_for_its_driver_to_say_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = Head()
+    async with TestServer(head.application()) as server:
+        env = {
+            **mounted(tmp_path, {"data": {"stores": []}}),
+            submit.ADDRESS_ENV: f"127.0.0.1:{server.port}",
+            submit.SUBMISSION_ENV: JOB,
+            submit.TOKEN_ENV: TOKEN,
+        }
+        assert await submit._main(env, "python -m drivetrain.pipelines", lambda: NOON) == 0
+    assert head.submitted == ["python -m drivetrain.pipelines"]
+    assert "cannot read the run's spec" in caplog.text
