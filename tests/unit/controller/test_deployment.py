@@ -589,6 +589,7 @@ def test_a_ledger_that_was_left_behind_without_its_owner_is_taken_over_whatever_
     kept = {key: part for key, part in mapping(ledger, "metadata").items() if key != "ownerReferences"}
     bench.cluster.put({**ledger, "metadata": kept})
     bench.cluster.remove(Ref(DEPLOYMENT, "default", "shop"))
+    bench.cluster.collect_garbage()
     bench.cluster.put(a_deployment().document())
     bench.look()
     assert bench.record.rendered_generation == 1

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from drivetrain.api.documents import Document, documents, labels_of, name_of, text, uid_of, value
 from drivetrain.api.kinds import Ref
-from drivetrain.api.names import MANAGED_BY, MANAGED_BY_LABEL, OWNER_UID_LABEL
+from drivetrain.api.names import MANAGED_BY, MANAGED_BY_LABEL
 from drivetrain.controller.core.conditions import Fact, is_inherited
 from drivetrain.controller.core.plan import Apply, Observed, Plan
 
@@ -33,11 +33,11 @@ def only_own(plan: Plan, observed: Observed, stalled: Callable[[Fact], Plan], *r
 
 
 def _belongs(live: Document, owner: Document) -> bool:
-    """Its controller says so; where it has none, the labels that only this owner's children carry."""
-    controller, labels = _controller(live), labels_of(live)
+    """Its controller says so; one that has none and that we made is an orphan, which a namesake of its owner adopts."""
+    controller = _controller(live)
     if controller is not None:
         return text(controller, "uid") == uid_of(owner)
-    return (labels.get(MANAGED_BY_LABEL), labels.get(OWNER_UID_LABEL)) == (MANAGED_BY, uid_of(owner))
+    return labels_of(live).get(MANAGED_BY_LABEL) == MANAGED_BY
 
 
 def _controller(document: Document) -> Document | None:
