@@ -55,11 +55,15 @@ class Journal:
         self._lock = _claim(hidden)
         hidden.rename(self._folder)
         self._guard = threading.Lock()
+        self._uploading = threading.Lock()
         self._sequence = 1
         self._unsent = 0
         self._header = b""
-        self._empty = True
-        self._file = self._open()
+        self._length = 0
+        """Bytes of whole frames in the current segment."""
+        self._torn = False
+        """Whether a part of a frame that was refused may follow them."""
+        self._file = self._open(self._sequence)
 
     def begin(self, header: bytes) -> None:
         """Every segment from now on starts with the frame `header`."""
@@ -76,50 +80,63 @@ class Journal:
         with self._guard:
             if self._unsent + len(frame) > self._limit:
                 raise OSError(errno.EDQUOT, "too many decisions wait for the store", str(self._folder))
-            if self._empty:
+            if not self._length:
                 frame = _framed(self._header) + frame
+            if self._torn:  # what follows a torn frame is not read
+                os.ftruncate(self._file, self._length)
+            self._torn = True
             written = os.write(self._file, frame)
             while written < len(frame):
                 written += os.write(self._file, frame[written:])
+            self._torn = False
             self._unsent += len(frame)
-            self._empty = False
+            self._length += len(frame)
 
     def rotate(self) -> None:
-        """Closes the current segment if it holds a frame."""
+        """Closes the current segment if it holds a frame. After an OSError it goes on as before."""
         with self._guard:
             self._rotate()
 
     def _rotate(self) -> None:
-        if self._empty:
+        if not self._length:
             return
-        os.close(self._file)
-        path = self._segment()
-        path.rename(path.with_suffix(".closed"))
+        following = self._open(self._sequence + 1)
+        try:
+            path = self._segment(self._sequence)
+            path.rename(path.with_suffix(".closed"))
+        except OSError:
+            os.close(following)
+            raise
+        closed, self._file = self._file, following
         self._sequence += 1
-        self._file = self._open()
-        self._empty = True
+        self._length, self._torn = 0, False
+        os.close(closed)
 
     def upload_closed(self, store: ObjectStore, encode: Encoder) -> int:
-        """Uploads and deletes closed segments, oldest first; returns how many. StoreError leaves the rest for later."""
+        """Uploads and deletes closed segments, oldest first; returns how many. StoreError leaves the rest for later.
+
+        A second call at the same time waits for the first.
+        """
         try:
-            return _upload(self._folder, self.writer, store, encode)
+            with self._uploading:
+                return _upload(self._folder, self.writer, store, encode)
         finally:
             with self._guard:
                 self._unsent = sum(path.stat().st_size for path in self._folder.glob("[0-9]*"))
 
     def close(self) -> None:
-        """Closes the segment and lets the folder go; what is not uploaded yet is left to the next replica."""
+        """Lets the folder go; what is not uploaded yet is left to the next replica."""
         with self._guard:
-            self._rotate()
             os.close(self._file)
-            self._segment().unlink(missing_ok=True)
+            if not self._length:
+                self._segment(self._sequence).unlink(missing_ok=True)
             os.close(self._lock)
 
-    def _segment(self) -> Path:
-        return self._folder / f"{self._sequence:012d}.open"
+    def _segment(self, sequence: int) -> Path:
+        return self._folder / f"{sequence:012d}.open"
 
-    def _open(self) -> int:
-        return os.open(self._segment(), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    def _open(self, sequence: int) -> int:
+        return os.open(self._segment(sequence), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
 
 def recover(folder: Path, store: ObjectStore, encode: Encoder, *, skip: str = "") -> int:

@@ -123,7 +123,7 @@ class Replica:
         self._held.close()
         for task in self._background:
             task.cancel()
-        with contextlib.suppress(StoreError):  # the journal keeps it for the next replica on this node
+        with contextlib.suppress(StoreError, OSError):  # the journal keeps it for the next replica on this node
             await self.upload()
         self._journal.close()
         self._io.shutdown(wait=False, cancel_futures=True)
@@ -252,13 +252,15 @@ class Replica:
         return dataclasses.replace(variant, valuation=compiled(variant.policy, multipliers))
 
     async def upload(self) -> None:
-        """Brings everything decided so far to the store. Raises StoreError; the journal keeps what is left."""
+        """Brings everything decided so far to the store. Raises StoreError, OSError; the journal keeps what is left."""
         async with self.uploading:
             with self._guard:
                 until = min([now(), *self._in_flight.values()])
-            self._journal.rotate()
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._io, self._journal.upload_closed, self._store, self._encoded)
+            try:
+                self._journal.rotate()
+            finally:  # a full disk may refuse a new segment, and has room again once the closed ones are gone
+                await loop.run_in_executor(self._io, self._journal.upload_closed, self._store, self._encoded)
             self.uploaded_until = until
 
     def _encoded(self, frames: list[bytes], writer: str, sequence: int) -> list[Upload]:

@@ -375,3 +375,23 @@ async def test_a_background_task_goes_on_after_any_error_and_counts_it(start: St
         "drivetrain_unreadable_segments_total 0",
     ):
         assert counted in text
+
+
+async def test_what_is_closed_is_uploaded_though_the_disk_refuses_a_new_segment(
+    start: Start, stable: EndpointConfig, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, replica = await start(stable)
+    replica.decide([row(0)])
+    replica._journal.rotate()
+    replica.decide([row(1)])
+    before = replica.uploaded_until
+
+    def refuse(*_: object) -> int:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(replica._journal, "_open", refuse)
+        with pytest.raises(OSError, match="No space"):
+            await replica.upload()
+    assert len(list(world.store.list(layout.DECISIONS))) == 1
+    assert replica.uploaded_until == before

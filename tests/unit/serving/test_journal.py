@@ -1,11 +1,14 @@
 """What the journal keeps, whoever dies when."""
 
+import errno
 import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,6 +42,24 @@ class BrokenStore(DirectoryStore):
         if self.broken:
             self.broken = False
             raise StoreError("StoreUnavailable", "The answer got lost.")
+
+
+class SlowStore(DirectoryStore):
+    """A store that takes its time for the first object."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.began, self.may_end = threading.Event(), threading.Event()
+
+    def put(self, key: str, data: bytes) -> None:
+        if not self.began.is_set():
+            self.began.set()
+            self.may_end.wait(5)
+        super().put(key, data)
+
+
+def refuse() -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def contents(store: DirectoryStore) -> dict[str, bytes]:
@@ -104,6 +125,59 @@ def test_a_torn_frame_at_the_end_is_left_out(tmp_path: Path) -> None:
     journal.close()
     recover(tmp_path / "j", store, joined)
     assert contents(store) == {"log/w-1": b"|whole"}
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_what_is_answered_after_a_frame_that_the_disk_refused_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    store, journal = DirectoryStore(tmp_path / "s"), Journal(tmp_path / "j", "w")
+    journal.begin(b"head")
+    for _ in range(before):
+        journal.append(b"early")
+    with monkeypatch.context() as full:
+        room, write = [7], os.write
+        full.setattr("os.write", lambda file, data: write(file, data[: room.pop()]) if room else refuse())
+        with pytest.raises(OSError, match="No space"):
+            journal.append(b"refused")
+    for frame_ in (b"a", b"b"):
+        journal.append(frame_)
+    journal.rotate()
+    journal.upload_closed(store, joined)
+    assert contents(store) == {"log/w-1": b"|".join([b"head", *[b"early"] * before, b"a", b"b"])}
+
+
+@pytest.mark.parametrize("refused", ["os.open", "pathlib.Path.rename"])
+def test_a_segment_that_the_disk_does_not_let_close_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    store, journal = DirectoryStore(tmp_path / "s"), Journal(tmp_path / "j", "w")
+    journal.append(b"a")
+    with monkeypatch.context() as full:
+        full.setattr(refused, lambda *_: refuse())
+        with pytest.raises(OSError, match="No space"):
+            journal.rotate()
+    journal.append(b"b")
+    journal.rotate()
+    journal.append(b"c")
+    journal.close()
+    recover(tmp_path / "j", store, joined)
+    assert contents(store) == {"log/w-1": b"|a|b", "log/w-2": b"|c"}
+
+
+def test_a_second_upload_waits_for_the_one_that_runs(tmp_path: Path) -> None:
+    store, journal = SlowStore(tmp_path / "s"), Journal(tmp_path / "j", "w")
+    for payload in (b"a", b"b"):
+        journal.append(payload)
+        journal.rotate()
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(journal.upload_closed, store, joined)
+        assert store.began.wait(5)
+        second = threads.submit(journal.upload_closed, store, joined)
+        wait([second], timeout=0.2)  # long enough for an upload that does not wait
+        store.may_end.set()
+        assert (first.result(5), second.result(5)) == (2, 0)
+    assert contents(store) == {"log/w-1": b"|a", "log/w-2": b"|b"}
 
 
 def test_a_segment_encodes_to_the_same_bytes_under_the_hour_of_its_first_row(view: View) -> None:
