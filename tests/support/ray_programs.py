@@ -35,6 +35,7 @@ from drivetrain.api.report import (
 )
 from drivetrain.api.runspec import RunSpec
 from drivetrain.api.v1alpha1.trainingrun import GateResult, Progress
+from drivetrain.serving.pacing import LONGEST
 from tests.support.fake_cluster import FakeCluster
 
 DATA_STAGES = 2
@@ -204,7 +205,7 @@ class Replica:
         self.loaded: dict[str, Policy] = {}
         self.failed: dict[str, str] = {}
         self.config: EndpointConfig | None = None
-        self._sequence = 0
+        self._told: ServingReport | None = None
         self._matured: dict[str, int] = {}
 
     @property
@@ -263,10 +264,9 @@ class Replica:
             )
         matured = min(self._matured.get(config.stable, 0) + script.per_step, 50 * script.per_step)
         self._matured[config.stable] = matured
-        self._sequence += 1
         report = ServingReport(
             sequence=1,
-            at=datetime(2026, 1, 1, tzinfo=now.tzinfo),
+            at=now,
             replicas=1,
             weight=config.weight,
             stable=config.stable,
@@ -284,6 +284,10 @@ class Replica:
             explored=1000,
             explored_since_change=1000,
         )
+        last = self._told
+        if last is not None and now - last.at < LONGEST and report.model_copy(update={"at": last.at}) == last:
+            report = last
+        self._told = report
         ref = Ref(CONFIG_MAP, self.namespace, report_name("Deployment", self.deployment))
         write_key(self.site.cluster, ref, self.cluster_name, canonical_json(report))
 

@@ -150,6 +150,10 @@ class KpiEvidence(ApiModel):
     decisions: int
 
 
+MONITOR_FAILED = "MonitorFailed"
+"""Reason of a trouble that nobody foresaw: the message is the error, the endpoint's log has its traceback."""
+
+
 class Trouble(ApiModel):
     """What keeps a Monitor from its work."""
 
@@ -186,7 +190,7 @@ class ServingReport(ApiModel):
     adjusted: Mapping[str, str] = Field(default_factory=dict, max_length=16)
     """What the Monitor lowered or nudged: exploration share and steps, multipliers; in words."""
     trouble: Trouble | None = None
-    """Why the store could not be read or written for a while: what is reported of the log is as it was before."""
+    """Why nothing could be counted for a while: what is reported of the log is as it was before."""
 
 
 def same_sources(one: str | None, other: str | None) -> bool:

@@ -37,6 +37,8 @@ NEXT: Mapping[str, str] = {
     "Failed": "drivetrain logs {name} -n {namespace}",
     "ServeApplicationFailed": "drivetrain logs {name} -n {namespace}",
     "ClusterNotReady": "drivetrain logs {name} -n {namespace}",
+    "MonitorSilent": "drivetrain logs {name} -n {namespace}",
+    "MonitorFailed": "drivetrain logs {name} -n {namespace}",
 }
 """What to do about a reason, where the message does not say it all."""
 

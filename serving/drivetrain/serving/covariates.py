@@ -1,6 +1,6 @@
 """Who comes: covariate drift of the Context columns against the model's training contexts, window by window."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -20,6 +20,8 @@ _SEVERE_DISTANCE: Final = 2.5
 """A severe covariate drift is this many times the distance from which drift matters (0.25 where that is 0.1)."""
 _LEAST_ROWS: Final = 100
 """A column whose reference has fewer is not judged."""
+_SHOWN: Final = 8
+"""Columns that a report names; a Dataset may have hundreds."""
 
 
 class Covariates:
@@ -68,13 +70,15 @@ class Covariates:
             return DetectorEvidence(message="Needs a model's training reference.")
         drifts = judge(self._columns, self._plan)
         worst = max(drifts.values(), key=lambda drift: (drift.severity, drift.distance))
-        drifted = [name for name, drift in drifts.items() if drift.severity is not Severity.NONE]
-        strongest = sorted(drifts.items(), key=lambda item: -item[1].distance)[:8]
+        strongest = sorted(drifts.items(), key=lambda item: -item[1].distance)
+        drifted = [name for name, drift in strongest if drift.severity is not Severity.NONE]
         return DetectorEvidence(
             severity=NAMES[worst.severity],
-            message=f"Drifted: {', '.join(drifted)}." if drifted else "No column drifted.",
+            message=f"Drifted: {_listed(drifted)}." if drifted else "No column drifted.",
             changed_at=instant((self._window or 0) * self._length * 1e6) if drifted else None,
-            evidence={name: f"distance {drift.distance:.3f}, e {drift.evidence:.3g}" for name, drift in strongest},
+            evidence={
+                name: f"distance {drift.distance:.3f}, e {drift.evidence:.3g}" for name, drift in strongest[:_SHOWN]
+            },
         )
 
     def state(self) -> dict[str, Any]:
@@ -107,6 +111,11 @@ class Covariates:
         if bins.levels:
             return bins.count_levels([None if value is None else str(value) for value in column.tolist()])
         return bins.count_numbers(column.astype(np.float64))
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _seed(name: str) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from drivetrain.api.canonical import canonical_json
 from drivetrain.api.errors import DrivetrainError, StoreError
 from drivetrain.api.model import CONTRACT_FILE, REFERENCE_FILE, ModelContract, Reference
 from drivetrain.api.policy import EndpointConfig
-from drivetrain.api.report import PolicyLoad, RolloutEvidence, ServingReport, Trouble
+from drivetrain.api.report import MONITOR_FAILED, PolicyLoad, RolloutEvidence, ServingReport, Trouble
 from drivetrain.serving.adjustments import Adjustments, adjustments_key, read_adjustments
 from drivetrain.serving.checkpoints import Checkpoints
 from drivetrain.serving.clock import now
@@ -39,13 +40,17 @@ from drivetrain.serving.source_files import SourcesSeen, SourceWatch
 from drivetrain.serving.tuning import Regret, in_words, with_multipliers, with_offsets, with_regret
 from drivetrain.store import ObjectMissingError, ObjectStore
 
+_LOG = logging.getLogger("drivetrain.serving.monitor")
+
 STEP_SECONDS: Final = 1.0
+FAILED_SECONDS: Final = 30.0
+"""Until the next step after one that failed as nobody foresaw: it reads again what came since the checkpoint."""
 HEARD_WITHIN: Final = timedelta(seconds=5)
 CHECKPOINT_EVERY: Final = timedelta(seconds=5)
 SOURCES_EVERY: Final = 30.0
 """Seconds between looks at the sources' files; a look lists every prefix whole."""
 TROUBLE_AFTER: Final = timedelta(seconds=10)
-"""How long the store may fail before that is told: a request that succeeds when repeated is nobody's concern."""
+"""How long steps may fail before that is told: a request that succeeds when repeated is nobody's concern."""
 BOOK_SPAN: Final = timedelta(days=1)
 
 
@@ -81,6 +86,7 @@ class Monitor:
         self._sequence = 0
         self._reported: ServingReport | None = None
         self._troubled_since: datetime | None = None
+        self._rest = STEP_SECONDS
         self.trouble = ""
         self.report: ServingReport | None = None
         """The latest report."""
@@ -118,22 +124,31 @@ class Monitor:
             return
         try:
             self._sources = self._watch.look(stable.policy.sources)
-        except StoreError as error:
-            self._sources = replace(self._sources, left_out={"sources": f"cannot be listed now ({error.reason})"})
+        except Exception as error:
+            why = error.reason if isinstance(error, StoreError) else type(error).__name__
+            if not isinstance(error, StoreError):
+                _LOG.exception("the sources cannot be listed")
+            self._sources = replace(self._sources, left_out={"sources": f"cannot be listed now ({why})"})
 
     async def _step_for_ever(self, loop: asyncio.AbstractEventLoop) -> None:
         while True:
+            self._rest = STEP_SECONDS
             filled = self._book_filled.is_set()
             if not filled and await loop.run_in_executor(self._worker, self._guarded, self._fill_book, now()):
                 self._book_filled.set()
             await loop.run_in_executor(self._worker, self._guarded, self.step, now())
-            await asyncio.sleep(STEP_SECONDS)
+            await asyncio.sleep(self._rest)
 
     def _guarded(self, step: Any, at: datetime) -> bool:
+        """Whether it succeeded. Nothing ends the Monitor: what nobody foresaw is logged, and tried again."""
         try:
             step(at)
         except DrivetrainError as error:
             self.trouble = str(error)
+            return False
+        except Exception as error:
+            _LOG.exception("the Monitor failed, and tries again")
+            self.trouble, self._rest = _in_words(error), FAILED_SECONDS
             return False
         self.trouble = ""
         return True
@@ -141,16 +156,29 @@ class Monitor:
     def step(self, at: datetime) -> None:
         """One look at everything. Raises StoreError or ClusterError; the next step goes on from where it got.
 
-        A store that fails for a while is reported, so that whoever looks at the Deployment sees it.
+        After any other error it starts from the checkpoint, as a new process would: what failed may be half counted.
+        What fails for a while is reported, so that whoever looks at the Deployment sees it.
         """
         try:
             self._step(at)
         except StoreError as error:
-            self._troubled_since = self._troubled_since or at
-            if at - self._troubled_since >= TROUBLE_AFTER:
+            if self._is_lasting(at):
                 self._tell(at, Trouble(reason=error.reason, message=error.message[:1024]))
             raise
+        except DrivetrainError:
+            raise
+        except Exception as error:
+            config, self._config, self._maturation, self._evidence = self._config, None, None, Evidence()
+            if self._is_lasting(at) and config is not None and self.report is not None:
+                trouble = Trouble(reason=MONITOR_FAILED, message=_in_words(error)[:1024])
+                told = {"sequence": self._sequence + 1, "at": at, "trouble": trouble}
+                self._send(self.report.model_copy(update=told), config)
+            raise
         self._troubled_since = None
+
+    def _is_lasting(self, at: datetime) -> bool:
+        self._troubled_since = self._troubled_since or at
+        return at - self._troubled_since >= TROUBLE_AFTER
 
     def _step(self, at: datetime) -> None:
         recover(self._settings.journal, self._store, encode_segment)
@@ -283,9 +311,11 @@ class Monitor:
     def _tell(self, at: datetime, trouble: Trouble | None = None) -> None:
         if self._config is None or self._maturation is None:
             return
-        report = self._report(at).model_copy(update={"trouble": trouble})
+        self._send(self._report(at).model_copy(update={"trouble": trouble}), self._config)
+
+    def _send(self, report: ServingReport, config: EndpointConfig) -> None:
         self.report = report
-        if not self._is_due(report, self._config):
+        if not self._is_due(report, config):
             return
         self._sequence += 1
         self._writer.write(report)
@@ -339,6 +369,10 @@ class Monitor:
             data_fingerprint=self._sources.fingerprint,
             adjusted=self._in_words(config, at),
         )
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _load(hash_: str, states: list[ReplicaState]) -> PolicyLoad:

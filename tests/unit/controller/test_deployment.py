@@ -185,7 +185,7 @@ def test_a_cluster_that_does_not_become_ready_is_given_up_and_the_old_one_serves
     bench.edit(DEPLOYMENT, "shop", resources={"cpu": "2"})
     assert bench.look() == timedelta(minutes=1)
     bench.pass_time(minutes=30)
-    bench.look()
+    bench.tell(old)
     assert [name_of(each) for each in bench.services()] == [name_of(old)]
     assert bench.said("Ready") == ("True", "Serving", "Serves today's policy.")
     degraded = bench.said("Degraded")

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -50,12 +50,13 @@ async def tell(cluster: FakeCluster, operator: Operator, kind: Kind) -> None:
             loop.call_later(LATENCY, operator.hint, kind, event.object, event.type == "DELETED")
 
 
-def report(cluster: FakeCluster, number: int) -> None:
+def report(cluster: FakeCluster, number: int, at: datetime) -> None:
     """The Monitor reports once more: a KPI over other decisions."""
     live = cluster.read(REPORT) or {}
     ((key, written),) = texts(live, "data").items()
     kpi = KpiEvidence(mean=0.5 + number / 1000, decisions=1000 + number)
-    told = ServingReport.model_validate_json(written).model_copy(update={"kpi": kpi, "matured": 1000 + number})
+    changed = {"at": at, "kpi": kpi, "matured": 1000 + number}
+    told = ServingReport.model_validate_json(written).model_copy(update=changed)
     cluster.put({**live, "data": {key: told.model_dump_json(by_alias=True)}}, "monitor")
 
 
@@ -79,7 +80,7 @@ def test_a_report_that_changes_numbers_is_one_look_at_the_deployment_and_one_at_
         await asyncio.sleep(10.0)
         before, asked = looks(metrics), len(cluster.requests)
         for number in range(SECONDS):
-            report(cluster, number)
+            report(cluster, number, base + timedelta(seconds=loop.time()))
             await asyncio.sleep(1.0)
         after = looks(metrics)
         for kind in (DEPLOYMENT, DRIVETRAIN_PROJECT):

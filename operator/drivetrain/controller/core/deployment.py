@@ -33,7 +33,7 @@ from drivetrain.api.v1alpha1.deployment import Deployment
 from drivetrain.api.v1alpha1.lever import Exploration
 from drivetrain.api.v1alpha1.project import DrivetrainProject, VersionReference
 from drivetrain.api.validation import validate_deployment, validate_project
-from drivetrain.controller.core import attempts, milestones, records
+from drivetrain.controller.core import attempts, milestones, records, silence
 from drivetrain.controller.core.conditions import (
     KUBERAY_MISSING,
     Fact,
@@ -168,6 +168,7 @@ def _serve(
         and policy_hash(wanted.baseline) == ledger.baseline
         and clusters.ready(ledger.revision)
         and report is not None
+        and not silence.is_silent(report, now)
     )
     look = _look(deployment, project, wanted.target, ledger, report, may_start=may_start, owner=observed.owner)
     if wanted.fault is None:
@@ -207,7 +208,7 @@ def _serve(
         ledger=Apply(manifests.ledger(owner, ledger)) if ledger != before else None,
         effects=(*effects, *events),
         status=status.model_dump(mode="json", by_alias=True, exclude_none=True),
-        wake_after=_wake_after(observed, ledger, deployment, now),
+        wake_after=_wake_after(observed, ledger, deployment, report, now),
     )
 
 
@@ -406,10 +407,15 @@ def _gone(observed: DeploymentObserved, ledger: DeploymentLedger) -> tuple[str, 
 
 
 def _wake_after(
-    observed: DeploymentObserved, ledger: DeploymentLedger, deployment: Deployment, now: datetime
+    observed: DeploymentObserved,
+    ledger: DeploymentLedger,
+    deployment: Deployment,
+    report: ServingReport | None,
+    now: datetime,
 ) -> timedelta | None:
     """The next deadline that no event announces."""
-    times = [due for due in map(attempts.mount_due, observed.pods) if due is not None]
+    heard = silence.due(ledger, records.service_of(ledger.revision, observed.ray_services), report)
+    times = [due for due in (heard, *map(attempts.mount_due, observed.pods)) if due is not None]
     if ledger.pending_since is not None:
         times.append(ledger.pending_since + PENDING_WITHIN)
     if ledger.switched_at is not None:

@@ -7,7 +7,7 @@ from drivetrain.api.documents import Document, annotations_of, integer, mapping,
 from drivetrain.api.ledger import DeploymentLedger
 from drivetrain.api.meta import Condition
 from drivetrain.api.names import ENDPOINT_URL_ANNOTATION
-from drivetrain.api.report import RUNS_ON_CPU, DriftEvidence, KpiEvidence, ServingReport
+from drivetrain.api.report import MONITOR_FAILED, RUNS_ON_CPU, DriftEvidence, KpiEvidence, ServingReport
 from drivetrain.api.v1alpha1.deployment import (
     AnalysisStatus,
     Deployment,
@@ -18,7 +18,7 @@ from drivetrain.api.v1alpha1.deployment import (
     Variant,
 )
 from drivetrain.api.v1alpha1.project import KpiStatus
-from drivetrain.controller.core import applications, attempts, records, serving_pods, shadowing
+from drivetrain.controller.core import applications, attempts, records, serving_pods, shadowing, silence
 from drivetrain.controller.core.conditions import Fact, clipped, condition, conditions, reason_of, settled
 from drivetrain.controller.core.observations import DeploymentObserved
 from drivetrain.controller.core.policies import champion_version, stable_policy
@@ -169,7 +169,7 @@ def _conditions(view: View, now: datetime) -> tuple[tuple[Condition, ...], str]:
     progress = _progress(view)
     if progress is not None:
         others.append(condition("Progressing", "True", progress))
-    degraded = _degraded(view)
+    degraded = _degraded(view, now)
     if degraded is not None:
         others.append(condition("Degraded", "True", degraded))
     if not view.serves and view.fault is None:
@@ -244,12 +244,17 @@ def _progress(view: View) -> Fact | None:
     return None
 
 
-def _degraded(view: View) -> Fact | None:
+def _degraded(view: View, now: datetime) -> Fact | None:
     """What is not as wanted although the stable variant serves."""
     headless = serving_pods.headless(view.observed.pods, view.ledger.revision)
     if headless is not None:
         return headless
+    if (silent := _silent(view, now)) is not None:
+        return silent
     trouble = view.report.trouble if view.report else None
+    if trouble is not None and trouble.reason == MONITOR_FAILED:
+        told = "It tries again twice a minute; decisions and outcomes are taken meanwhile, and no evidence counts."
+        return Fact(MONITOR_FAILED, f"The endpoint's Monitor failed: {trouble.message.rstrip('.')}. {told}")
     if trouble is not None:
         told = "Decisions are answered meanwhile and kept in the journal; outcomes are refused, and no evidence counts."
         return Fact(reason_of(trouble.reason, "MonitorTroubled"), f"{trouble.message} {told}")
@@ -260,6 +265,17 @@ def _degraded(view: View) -> Fact | None:
         told = "The changed cluster did not become ready in time; the old one serves on. Change the spec to try again."
         return Fact("ClusterNotReady", told)
     return view.fault or view.application_failure
+
+
+def _silent(view: View, now: datetime) -> Fact | None:
+    """Since when nothing was heard of the Monitor, where it is overdue."""
+    report = view.report
+    expected = silence.due(view.ledger, view.service(view.ledger.revision), report)
+    if expected is None or now < expected:
+        return None
+    last = f"has not reported since {report.at:%Y-%m-%d %H:%M:%S} UTC" if report else "has never reported"
+    told = "Decisions are answered meanwhile; drift and KPI start no training, and no rollout begins."
+    return Fact("MonitorSilent", f"The endpoint's Monitor {last}. {told} A node whose clock is behind looks alike.")
 
 
 def _unknown_model(view: View) -> Fact | None:

@@ -22,7 +22,7 @@ from drivetrain.api.v1alpha1.deployment import DeploymentSpec
 from drivetrain.api.v1alpha1.project import DrivetrainProject
 from drivetrain.api.v1alpha1.trainingrun import EVIDENCE_LENGTH, EVIDENCE_LIMIT, TrainingRun, TrainingRunSpec, Trigger
 from drivetrain.api.validation import validate_project
-from drivetrain.controller.core import approvals, governor, milestones, records
+from drivetrain.controller.core import approvals, governor, milestones, records, silence
 from drivetrain.controller.core.conditions import (
     Fact,
     check,
@@ -68,6 +68,8 @@ def decide(observed: ProjectObserved, now: datetime, settings: Settings) -> Plan
         return _stalled(memory, Fact(InvalidSpecError.reason, error.message), now)
     owner = Owner.of(observed.owner, project.metadata.name)
     serving, report = memory.serving, memory.report
+    if report is not None and silence.is_silent(report, now):
+        report = report.model_copy(update={"drift": None})  # as it was when the Monitor fell silent
 
     ledger = _renamed(memory.ledger, observed).model_copy(update={"generation": project.metadata.generation})
     wanted = policy_hash(policy_of(project, ledger.approved)) if ledger.approved else None
