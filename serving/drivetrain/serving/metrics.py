@@ -102,12 +102,12 @@ class Metrics:
             ]
             lines.append("# TYPE drivetrain_background_failures_total counter")
             lines += [
-                f'drivetrain_background_failures_total{{error="{error}"}} {count}'
+                f'drivetrain_background_failures_total{{{mine},error="{error}"}} {count}'
                 for error, count in sorted(self._background_failures.items())
             ]
             lines += [
                 "# TYPE drivetrain_unreadable_segments_total counter",
-                f"drivetrain_unreadable_segments_total {self._unreadable}",
+                f"drivetrain_unreadable_segments_total{{{mine}}} {self._unreadable}",
                 "# TYPE drivetrain_explored_total counter",
                 f"drivetrain_explored_total{{{mine}}} {self._explored}",
                 "# TYPE drivetrain_outcomes_total counter",

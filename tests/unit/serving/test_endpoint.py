@@ -368,11 +368,12 @@ async def test_a_background_task_goes_on_after_any_error_and_counts_it(start: St
     await asyncio.wait_for(tried.wait(), 5)
     task.cancel()
     _, text = await client.get("/metrics")
+    mine = f'replica="{replica.name}"'
     for counted in (
-        'drivetrain_background_failures_total{error="OSError"} 1',
-        'drivetrain_background_failures_total{error="OverflowError"} 1',
-        'drivetrain_store_failures_total{reason="StoreUnavailable"} 1',
-        "drivetrain_unreadable_segments_total 0",
+        f'drivetrain_background_failures_total{{{mine},error="OSError"}} 1',
+        f'drivetrain_background_failures_total{{{mine},error="OverflowError"}} 1',
+        f'drivetrain_store_failures_total{{{mine},reason="StoreUnavailable"}} 1',
+        f"drivetrain_unreadable_segments_total{{{mine}}} 0",
     ):
         assert counted in text
 
