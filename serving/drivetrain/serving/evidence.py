@@ -123,7 +123,7 @@ class Evidence:
                 self._comparison.feed(part, outcome)
             self._worth.feed(part, outcome)
             certain = ~doubt.rows[mine]
-            self._recalibrate(part.where(certain), outcome.where(certain))
+            self._recalibrate(part.where(certain), outcome.where(certain), newest.objective)
         # Stable may still be measured by the objective that it was promoted under.
         same = outcome is not None and newest.objective == stable.objective and bool(mine.all())
         valued = outcome if same and outcome is not None else realised(cohort, stable)
@@ -228,8 +228,8 @@ class Evidence:
             return "before the first decisions after the promotion matured"
         return ""
 
-    def _recalibrate(self, cohort: Cohort, outcome: Realised) -> None:
-        """Collects realised less promised KPI and the realised target, by policy."""
+    def _recalibrate(self, cohort: Cohort, outcome: Realised, objective: str) -> None:
+        """Collects realised less promised KPI, by each policy's own objective, and the realised target, by policy."""
         config = self._config
         assert config is not None
         policies = cohort.texts(log.POLICY)
@@ -243,7 +243,8 @@ class Evidence:
             if not rows.any():
                 continue
             part = cohort.where(rows)
-            less = outcome.kpi[rows] - promised(part, judged, part.matrix(name))
+            own = outcome.where(rows) if judged.objective == objective else realised(part, judged)
+            less = own.kpi - promised(part, judged, part.matrix(name))
             self._offsets.setdefault(judged.hash, _Moments()).add(less[np.isfinite(less)])
             target = outcome.target[rows]
             self._metrics.setdefault(judged.hash, _Moments()).add(target[np.isfinite(target)])

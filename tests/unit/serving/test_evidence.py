@@ -488,3 +488,18 @@ def test_offsets_measure_realised_less_promised_value(view: View) -> None:
         evidence.feed(cohort)
     offset = evidence.offsets()[serving.stable.hash]
     assert -0.4 < offset.offset - offset.radius < offset.offset + offset.radius < -0.1
+
+
+def test_offsets_are_measured_by_each_policys_own_objective(view: View, world: World) -> None:
+    kpi = {"name": "margin", "unit": "USD", "minimum": "-1", "maximum": "2", "maturesAfter": "1h"}
+    value = "purchase * (price - discount - 0.6)"
+    serving = view(
+        stable=policy(publish(world.store), kpi=kpi), candidate=policy(publish(world.store), kpi=kpi, value=value)
+    )
+    evidence = followed(serving)
+    for cohort in cohorts(Traffic(serving), 4, 400, true_market):
+        evidence.feed(cohort)
+    offsets = evidence.offsets()
+    assert serving.candidate is not None
+    for hash_ in (serving.stable.hash, serving.candidate.hash):
+        assert abs(offsets[hash_].offset) < 0.1
