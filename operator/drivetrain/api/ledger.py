@@ -110,6 +110,8 @@ class RunLedger(ApiModel):
     answered: Mapping[str, str] = Field(default_factory=dict, max_length=16)
     failures: tuple[Text, ...] = Field(default=(), max_length=10)
     """Why earlier attempts failed."""
+    killed: Text = ""
+    """What the first Pod of the last attempt that was killed died of: it may be gone when the attempt fails of it."""
     runtime: RecordedRuntime | None = None
     """What all attempts run in where the spec names no image."""
     finished_at: datetime | None = None

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from drivetrain.api.documents import labels_of, name_of
+from drivetrain.api.documents import JSON, labels_of, name_of
 from drivetrain.api.kinds import POD, RAY_JOB
 from tests.support.bench import RunBench
 
@@ -125,3 +125,34 @@ def test_a_job_that_ended_without_a_result_gets_ten_seconds_for_it_and_is_looked
     bench.pass_time(seconds=wake.total_seconds())
     bench.look()
     assert "exit code 137" in bench.record.failures[0]
+
+
+OUT_OF_MEMORY: JSON = {
+    "containerStatuses": [
+        {"name": "ray-worker", "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}, "state": {}}
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (OUT_OF_MEMORY, "Pod w-1: ray-worker was OOMKilled; ask for more memory."),
+        (
+            {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."},
+            "Pod w-1 was evicted by its node: The node was low on resource: memory.",
+        ),
+    ],
+    ids=["out of memory", "evicted"],
+)
+def test_what_a_pod_died_of_is_told_with_the_failure_when_the_pod_is_long_gone(status: JSON, told: str) -> None:
+    bench = RunBench()
+    bench.running()
+    bench.pod("w-1", status=status)
+    bench.look()
+    bench.drop(POD, "w-1")
+    bench.job("Failed", message="Job driver failed.")
+    bench.pass_time(minutes=10)
+    bench.look()
+    assert bench.record.failures[-1].endswith(f"(Job driver failed.). {told}")
+    assert (bench.record.attempt, bench.record.killed) == (2, "")

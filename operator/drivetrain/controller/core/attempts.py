@@ -68,6 +68,7 @@ def _opened(ledger: RunLedger, now: datetime, *, queued: bool) -> RunLedger:
             "former_clusters": _former(ledger),
             "attempt_started_at": now,
             "next_attempt_at": None,
+            "killed": "",
             "active_since": None if queued else now,
             "waiting_since": now if queued else None,
         }
@@ -138,7 +139,7 @@ def closed(ledger: RunLedger, now: datetime, gpus: int, *, failure: str | None) 
     ledger = ledger.model_copy(update={"attempt_started_at": None, "part": ""})
     if failure is None:
         return ledger.model_copy(update={"uncounted": ledger.uncounted + 1})
-    failures = (*ledger.failures, clipped(f"Attempt {ledger.attempt}: {failure}"))[-FAILURES:]
+    failures = (*ledger.failures, clipped(f"Attempt {ledger.attempt}: {failure} {ledger.killed}".rstrip()))[-FAILURES:]
     return ledger.model_copy(update={"failures": failures})
 
 
@@ -208,6 +209,19 @@ def trouble(pods: Sequence[Document]) -> tuple[str, str]:
                 if reason and reason not in _CREATING:
                     return reason, f"Pod {name_of(pod)}: {text(status, 'state', 'waiting', 'message') or reason}"
     return "", ""
+
+
+def killed(pods: Sequence[Document]) -> str:
+    """What the first Pod died of that ran out of memory or was evicted by its node, empty where none did."""
+    for pod in pods:
+        if text(pod, "status", "reason") == "Evicted":
+            why = text(pod, "status", "message") or "it gives no reason."
+            return f"Pod {name_of(pod)} was evicted by its node: {why}"
+        for status in documents(pod, "status", "containerStatuses"):
+            ends = (text(status, when, "terminated", "reason") for when in ("state", "lastState"))
+            if "OOMKilled" in ends:
+                return f"Pod {name_of(pod)}: {text(status, 'name')} was OOMKilled; ask for more memory."
+    return ""
 
 
 def unmounted(pods: Sequence[Document], now: datetime) -> str:

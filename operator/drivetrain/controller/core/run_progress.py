@@ -13,7 +13,7 @@ from drivetrain.api.v1alpha1.dataset import SecretReference
 from drivetrain.api.v1alpha1.project import VersionReference
 from drivetrain.api.v1alpha1.trainingrun import TrainingRun
 from drivetrain.controller.core import attempts
-from drivetrain.controller.core.conditions import Fact, is_deleting, moment, reason_of
+from drivetrain.controller.core.conditions import Fact, clipped, is_deleting, moment, reason_of
 from drivetrain.controller.core.queueing import Quota
 from drivetrain.controller.manifests.metadata import Owner
 
@@ -113,6 +113,8 @@ def _follow(ledger: RunLedger, facts: RunFacts, now: datetime) -> RunLedger:
     report = facts.report
     if report is not None and report.data_version and report.data_version != ledger.data_version:
         ledger = ledger.model_copy(update={"data_version": report.data_version})
+    if not ledger.killed and (killed := attempts.killed(facts.attempt_pods)):
+        ledger = ledger.model_copy(update={"killed": clipped(killed)})
     if report is not None and report.result is not None:
         return _settle(ledger, facts, report.result, now)
     if facts.run.spec.suspend:
