@@ -73,7 +73,7 @@ def test_what_a_replica_tells_by_several_pods_counts_once_before_it_is_summed() 
         for labels, name in merged:
             assert set(labels.split(", ")) == {"namespace", "service", *own[name]}, each
         seen |= set(named)
-    assert len(seen) == 8
+    assert len(seen) == 9
 
 
 def test_a_run_that_ended_needs_nobody_for_ever() -> None:
