@@ -47,6 +47,8 @@ def test_quota_that_a_run_holds_itself_is_there_for_it() -> None:
     full = {**QUEUED, CLUSTER_QUEUE: [pool(used=4)]}
     assert level(planned(Person(bench, others=full), a_gpu_run())) == "fits"
     assert level(planned(Person(bench, others=full), a_gpu_run(name="shop-2"))) == "waits"
+    late = {**QUEUED, CLUSTER_QUEUE: [pool(used=0)]}
+    assert "2 nvidia.com/gpu asked, 0 of 4 in use" in text_of(planned(Person(bench, others=late), a_gpu_run()))
 
 
 def test_a_run_does_not_wait_behind_itself() -> None:
