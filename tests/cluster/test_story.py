@@ -181,7 +181,7 @@ def it_was_queued_and_registered(team: Kubectl, system: Kubectl) -> None:
 def a_person_sees_it_through_kubectl() -> None:
     """kubectl finds the plugin beside this Python, and its answers tell of this cluster."""
     plugin, there = f"PATH={Path(sys.executable).parent}:$PATH kubectl drivetrain", "-n team-a"
-    assert shell(f"{plugin} runs {PROJECT} {there} -o name").split() == [f"trainingrun.drivetrain.dev/{PROJECT}-1"]
+    assert shell(f"{plugin} runs {PROJECT} {there} -o name").split() == [f"trainingruns.drivetrain.dev/{PROJECT}-1"]
     assert f"{PROJECT}-1" in shell(f"{plugin} status {PROJECT} {there}")
     assert "passed all gates" in shell(f"{plugin} why {PROJECT}-1 {there}")
     checks = shell(f"{plugin} doctor {there}")
