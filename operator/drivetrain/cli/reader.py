@@ -59,11 +59,8 @@ class Permitted:
         """The object, if it is there."""
         try:
             found = self.reader.get(ref)
-        except ForbiddenError:
-            self._note(what or str(ref), "get", ref.kind, ref.namespace)
-            return None
-        except UnavailableError as error:
-            self._note_failure(what or str(ref), ref.kind, error)
+        except (ForbiddenError, UnavailableError) as error:
+            self._note(what or str(ref), f"get {_place(ref.kind, ref.namespace)}", ref.kind, error)
             return None
         return () if found is None else (found,)
 
@@ -75,36 +72,28 @@ class Permitted:
             return self.reader.list(kind, labels, namespace=namespace)
         except NotFoundError:  # the kind is not served
             return ()
-        except ForbiddenError:
-            self._note(what or kind.plural, "list", kind, namespace)
-            return None
-        except UnavailableError as error:
-            self._note_failure(what or kind.plural, kind, error)
+        except (ForbiddenError, UnavailableError) as error:
+            self._note(what or kind.plural, f"list {_place(kind, namespace)}", kind, error)
             return None
 
     def events(self, namespace: str, uid: str) -> tuple[Document, ...]:
         """The events about an object, as far as they may be read."""
         try:
             return self.reader.events(namespace, uid)
-        except ForbiddenError:
-            self._note("events", "list", EVENT, namespace)
-            return ()
-        except UnavailableError as error:
-            self._note_failure("events", EVENT, error)
+        except (ForbiddenError, UnavailableError) as error:
+            self._note("events", f"list {_place(EVENT, namespace)}", EVENT, error)
             return ()
 
-    def _note(self, what: str, verb: str, kind: Kind, namespace: str) -> None:
-        place = f" in namespace {namespace}" if namespace else ""
-        self._add(f"{what}: you may not {verb} {kind.plural}{place}")
-
-    def _note_failure(self, what: str, kind: Kind, error: UnavailableError) -> None:
-        if kind.group in ("", GROUP):
+    def _note(self, what: str, asked: str, kind: Kind, error: ForbiddenError | UnavailableError) -> None:
+        if isinstance(error, UnavailableError) and kind.group in ("", GROUP):
             raise error
-        self._add(f"{what}: {error.message}")
-
-    def _add(self, told: str) -> None:
-        if told not in self.unread:
+        why = error.message if isinstance(error, UnavailableError) else f"you may not {asked}"
+        if (told := f"{what}: {why}") not in self.unread:
             self.unread.append(told)
+
+
+def _place(kind: Kind, namespace: str) -> str:
+    return f"{kind.plural} in namespace {namespace}" if namespace else kind.plural
 
 
 def parsed(model: type[R], document: Document) -> R:

@@ -178,18 +178,15 @@ class Session:
 
     def amend(self, patch: Document, *, dry_run: bool = False) -> Document:
         """A JSON merge patch of the object that it names: null takes a field away."""
-        query = {"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})}
-        return self._call("PATCH", ref_of(patch), body=patch, query=query, content_type="application/merge-patch+json")
+        return self._merge(ref_of(patch), patch, dry_run=dry_run)
 
     def annotate(self, ref: Ref, annotation: str, value: str | None) -> Document:
         """Sets an annotation, or removes it."""
-        return self._call(
-            "PATCH",
-            ref,
-            body={"metadata": {"annotations": {annotation: value}}},
-            query={"fieldManager": FIELD_MANAGER},
-            content_type="application/merge-patch+json",
-        )
+        return self._merge(ref, {"metadata": {"annotations": {annotation: value}}})
+
+    def _merge(self, ref: Ref, patch: Document, *, dry_run: bool = False) -> Document:
+        query = {"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})}
+        return self._call("PATCH", ref, body=patch, query=query, content_type="application/merge-patch+json")
 
     def delete(self, ref: Ref) -> None:
         """Deletes with background propagation; an object that is gone already is success."""

@@ -9,6 +9,7 @@ from drivetrain.api.v1alpha1.dataset import Target
 from drivetrain.api.v1alpha1.lever import Lever
 from drivetrain.api.v1alpha1.training import Gate
 from drivetrain.api.v1alpha1.trainingrun import GateResult
+from drivetrain.evidence import clustered
 from drivetrain.evidence.paired import compare_losses
 from drivetrain.pipelines.equality import TOLERANCE, Equality
 from drivetrain.pipelines.evaluation import SLICE_ROWS, Judged, Latency, slice_rows
@@ -158,7 +159,7 @@ def _whole(question: Question, judged: Judged, rival: Floats | None) -> GateResu
         verdict = "Passed" if passed else "Failed"
         return GateResult(name=name, verdict=verdict, value=own, bound=gate.threshold, message=message)
     assert rival is not None
-    clusters = len(np.unique(judged.clusters))
+    clusters = clustered.count(judged.clusters)
     compared = None
     if clusters >= 2:
         compare = _mean_difference if gate.metric in ROW_WISE else _bootstrap

@@ -190,11 +190,11 @@ class Monitor:
         cohort = self._maturation.mature(self._watermark(at))
         if cohort is not None:
             self._evidence.feed(cohort)
-        self._maturation.forget_reports()
         self._adjust()
-        due = at - self._checkpointed >= CHECKPOINT_EVERY
-        if due and self._checkpoints.save(self._maturation.watermark, self._evidence.state()):
-            self._checkpointed = at
+        if at - self._checkpointed >= CHECKPOINT_EVERY:
+            self._maturation.forget_reports()  # not with each step: it looks at all that wait
+            if self._checkpoints.save(self._maturation.watermark, self._evidence.state()):
+                self._checkpointed = at
         self._tell(at)
 
     def _take_over(self) -> None:

@@ -49,7 +49,7 @@ from drivetrain.controller.core.conditions import (
 from drivetrain.controller.core.deployment_view import View, deployment_status, stalled_status
 from drivetrain.controller.core.observations import DeploymentObserved
 from drivetrain.controller.core.ownership import only_own
-from drivetrain.controller.core.plan import Apply, Delete, Effect, Plan
+from drivetrain.controller.core.plan import LATE, RETRY, Apply, Delete, Effect, Plan
 from drivetrain.controller.core.policies import champion_of, policy_of, same_version
 from drivetrain.controller.core.revisions import (
     DRAIN,
@@ -78,10 +78,6 @@ from drivetrain.controller.manifests.ray_service import (
     workers_in,
 )
 from drivetrain.controller.manifests.settings import Settings
-
-RETRY = timedelta(minutes=1)
-LATE = timedelta(seconds=1)
-"""How soon to look again after a read that was older than what was acted on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 
 from drivetrain.api.documents import Document, documents, labels_of, name_of, text, uid_of, value
 from drivetrain.api.kinds import Ref
 from drivetrain.api.names import MANAGED_BY, MANAGED_BY_LABEL
 from drivetrain.controller.core.conditions import Fact, is_inherited
-from drivetrain.controller.core.plan import Apply, Observed, Plan
-
-RETRY = timedelta(minutes=1)
-"""How soon to look again: nobody is woken when an object of somebody else goes."""
-LATE = timedelta(seconds=1)
+from drivetrain.controller.core.plan import LATE, RETRY, Apply, Observed, Plan
 
 
 def only_own(plan: Plan, observed: Observed, stalled: Callable[[Fact], Plan], *records: Ref) -> Plan:

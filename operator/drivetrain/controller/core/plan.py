@@ -12,6 +12,11 @@ from typing import Literal, Protocol, TypeAlias
 from drivetrain.api.documents import Document
 from drivetrain.api.kinds import Kind, Ref, ref_of
 
+LATE = timedelta(seconds=1)
+"""How soon to look again after a read that was older than what was acted on."""
+RETRY = timedelta(minutes=1)
+"""How soon to look again for what no watch tells us about."""
+
 
 @dataclass(frozen=True, slots=True)
 class Apply:

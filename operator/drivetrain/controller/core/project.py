@@ -36,7 +36,7 @@ from drivetrain.controller.core.conditions import (
 )
 from drivetrain.controller.core.observations import ProjectObserved
 from drivetrain.controller.core.ownership import only_own
-from drivetrain.controller.core.plan import Apply, Effect, Plan
+from drivetrain.controller.core.plan import LATE, Apply, Effect, Plan
 from drivetrain.controller.core.policies import policy_of
 from drivetrain.controller.core.project_view import Memory, ProjectView, project_status, stalled_status
 from drivetrain.controller.manifests import records as manifests
@@ -45,8 +45,6 @@ from drivetrain.controller.manifests.settings import Settings
 
 RETRY = timedelta(minutes=10)
 """How soon to look again where only a sliding window decides."""
-LATE = timedelta(seconds=1)
-"""How soon to look again after a read that was older than what was acted on."""
 
 
 def decide(observed: ProjectObserved, now: datetime, settings: Settings) -> Plan:

@@ -27,8 +27,6 @@ RESULT_WITHIN = timedelta(seconds=10)
 """How long after its end a job may have a result: its Pods, which get 5 s to end, are then gone."""
 END_WITHIN = timedelta(minutes=5)
 """How long a job may take to end by itself after its result."""
-RETRY = timedelta(minutes=1)
-"""How soon to look again for what no watch tells us about."""
 ENDED = ("Complete", "Failed")
 
 

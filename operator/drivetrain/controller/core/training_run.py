@@ -41,13 +41,12 @@ from drivetrain.controller.core.conditions import (
 )
 from drivetrain.controller.core.observations import RunObserved
 from drivetrain.controller.core.ownership import only_own
-from drivetrain.controller.core.plan import Apply, Delete, Effect, Plan
+from drivetrain.controller.core.plan import LATE, RETRY, Apply, Delete, Effect, Plan
 from drivetrain.controller.core.policies import champion_of
 from drivetrain.controller.core.queueing import NOT_QUEUED, quota
 from drivetrain.controller.core.run_progress import (
     END_WITHIN,
     ENDED,
-    RETRY,
     RunFacts,
     due,
     progress,
@@ -75,7 +74,7 @@ def decide(observed: RunObserved, now: datetime, settings: Settings) -> Plan:
         return Plan()
     refs = refs_of(owner)
     if is_inherited(owner, observed.live.get(refs.ledger)) or is_inherited(owner, observed.live.get(refs.spec)):
-        return Plan(wake_after=timedelta(seconds=1))
+        return Plan(wake_after=LATE)
     before = records.ledger(RunLedger, observed.live.get(refs.ledger))
     spec = records.run_spec(observed.live.get(refs.spec))
     try:
